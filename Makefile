@@ -1,0 +1,70 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes the virtual environment it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROTO_VENV := .venv-proto
+# Generated code refuses a protobuf runtime older than its generator: generate with the oldest supported one.
+GRPC_TOOLS := grpcio-tools==1.80.0
+PROTOS := $(shell find proto -name '*.proto' | sort)
+GEN := hamlet_core/wire/_gen
+WORKERS ?= 2
+
+.PHONY: help install demo test unit lint types imports check proto proto-check bench clean
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+$(STAMP): pyproject.toml requirements-dev.txt $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+install: $(STAMP) ## make .venv with the agent, its plugins and the development tools
+
+demo: $(STAMP) ## two meshes of two organisations exchange services
+	$(BIN)/hamlet demo $(ARGS)
+
+test: $(STAMP) ## every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+unit: $(STAMP) ## the tests that need no process of their own
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit $(ARGS)
+
+lint: $(STAMP) ## ruff, formatting included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy hamlet_core $(wildcard plugins/*/src/*) bench
+
+imports: $(STAMP) ## the import contracts of pyproject.toml
+	$(BIN)/lint-imports
+
+check: lint types imports proto-check ## everything that needs no test run
+
+$(PROTO_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(GRPC_TOOLS)' googleapis-common-protos
+	@touch $@
+
+# $(1): the folder that receives the generated modules
+define generate
+	rm -rf $(1) && mkdir -p $(1)
+	$(PROTO_VENV)/bin/python -m grpc_tools.protoc -Iproto \
+	  -I$$($(PROTO_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  --python_out=$(1) --pyi_out=$(1) $(PROTOS)
+	find $(1) -type d -exec touch {}/__init__.py ';'
+endef
+
+proto: $(PROTO_VENV)/.installed ## regenerate hamlet_core/wire/_gen from proto/
+	$(call generate,$(GEN))
+
+proto-check: $(PROTO_VENV)/.installed ## fail when the generated code is not what proto/ says
+	@$(call generate,$(PROTO_VENV)/gen)
+	diff -r -x __pycache__ $(PROTO_VENV)/gen $(GEN)
+
+bench: $(STAMP) ## measurements, each beside a bare reference in the same run
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove what make made
+	rm -rf $(VENV) $(PROTO_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

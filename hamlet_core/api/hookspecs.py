@@ -1,0 +1,235 @@
+# mypy: disable-error-code="empty-body"
+"""The hooks: what a plugin says it provides, and the contract of a registry adapter.
+
+Two levels. `AgentSpec` hooks are implemented by a plugin's module (its `hamlet` entry point, named after
+the adapter kind it provides). `RegistrySpec` hooks are implemented by the object that the adapter type's
+`open` returns; each configured registry has a plugin manager of its own, so one adapter answers, and
+wrappers from other plugins stand around it.
+
+Hooks are synchronous and may block: the core calls them on threads of its own, watch and writes on
+different ones. No implementation takes default arguments: pluggy would then never pass the value.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+from hamlet_core.api.changes import Batch, ImportChange, Outcome
+from hamlet_core.api.model import Mark, StandingImport
+
+if TYPE_CHECKING:
+    import click
+
+PROJECT = "hamlet"
+API_VERSION = 1
+"""The version of this contract. A plugin built for a newer one is refused with a sentence."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class AdapterOptions(BaseModel):
+    """Base of an adapter's options, the keys beside `kind` of a registry; unknown ones are errors.
+
+    A secret is a `pydantic.SecretStr`; a path is a `pathlib.Path` and is taken relative to the
+    configuration file. Both are resolved before the model sees them where they are references
+    (`${ENV}`, `file:...`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One result of a check: what was looked at, how it is, and what to do when it is not well."""
+
+    subject: str
+    severity: Severity
+    message: str
+    mend: str = ""
+
+
+class Stop:
+    """A flag that also wakes who waits elsewhere: a watch registers what unblocks it (closing a socket)."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._callbacks: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for at most `seconds`; True as soon as it is time to stop."""
+        return self._event.wait(seconds)
+
+    def on_stop(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, on the stopping thread, when it is time to stop; at once if it already is."""
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def set(self) -> None:
+        """Tell everyone to stop. A callback that fails does not keep the others from being called."""
+        with self._lock:
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        errors = []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - collected and raised below
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("callbacks of a stop failed", errors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterContext:
+    """What the core tells an adapter when it opens it.
+
+    `name` is the registry's name in the configuration, `mesh`, `domain` and `trust_domain` are ours;
+    `directory` is the folder of the configuration file.
+    """
+
+    name: str
+    mesh: str
+    domain: str
+    trust_domain: str
+    directory: Path
+
+    def mark(self, peer: str, service: str, digest: str) -> Mark:
+        """The mark for an entry of this registry."""
+        return Mark(
+            trust_domain=self.trust_domain, registry=self.name, peer=peer, service=service, digest=digest
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterType:
+    """A kind of adapter that a distribution provides.
+
+    `kind` is what the configuration says (`kind: consul`) and equals the name of the entry point.
+    `open` takes the validated options and the context and returns an object that implements the
+    role's hooks; it raises `ConfigError` for options that contradict each other, and does not wait for
+    the backend: a registry that is down is for `registry_watch` to report.
+    """
+
+    kind: str
+    role: Literal["registry"]
+    options: type[AdapterOptions]
+    open: Callable[..., object]
+    summary: str = ""
+    api_version: int = API_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapped:
+    """The adapter that `hamlet_wrappers` is asked about."""
+
+    name: str
+    kind: str
+    role: Literal["registry"]
+
+
+class AgentSpec:
+    """Hooks of a plugin's module: what it brings to the agent."""
+
+    @hookspec
+    def hamlet_adapters(self) -> Iterable[AdapterType]:
+        """Return the adapter types that this distribution provides."""
+
+    @hookspec
+    def hamlet_commands(self) -> Iterable[click.Command]:
+        """Return commands to add to `hamlet`, each under its own name; an existing name is refused."""
+
+    @hookspec
+    def hamlet_wrappers(self, adapter: Wrapped) -> object | None:
+        """Return an object whose hook wrappers stand around this adapter's hooks, or None.
+
+        It is registered on the adapter's own plugin manager: an audit, a dry run, a rate limit.
+        """
+
+
+class RegistrySpec:
+    """Hooks of a registry adapter. The numbers are those of the checks in `hamlet_core.api.testing`."""
+
+    @hookspec(firstresult=True)
+    def registry_watch(self, stop: Stop) -> Iterator[Batch]:
+        """Yield the local services: a `Snapshot` first, then changes, or a `Snapshot` again.
+
+        R1. The first batch MUST be a `Snapshot` of all local services that could be published; an empty
+            registry yields an empty one.
+        R2. It MUST NOT contain what carries our mark.
+        R3. It MUST raise `RegistryUnavailable` when the backend cannot be reached or does not answer as
+            the caller of record (a token without rights): an outage is never an empty snapshot. The core
+            keeps what it knows and calls again with backoff.
+        R4. It MUST end within a second of `stop`, and leave no thread or socket behind.
+        After a gap it cannot bridge it SHOULD yield a new `Snapshot`; it MAY repeat what did not change.
+        """
+
+    @hookspec(firstresult=True)
+    def registry_imports(self) -> Sequence[StandingImport]:
+        """List what carries our mark, exactly our trust domain's and this registry's.
+
+        R5. After a restart it MUST list every import written before, with its digest: the backend is the
+            store of what was imported. An entry changed by someone else since has an empty digest.
+        It raises `RegistryUnavailable` rather than leave anything out.
+        """
+
+    @hookspec(firstresult=True)
+    def registry_apply(self, changes: Sequence[ImportChange]) -> Sequence[Outcome]:
+        """Write imports into the registry, and take them out; one outcome per change, in their order.
+
+        R6. It MUST be idempotent, and mark in the backend itself what it writes.
+        R7. It MUST NOT change or remove an entry without our mark, and MUST reject a write that would:
+            the outcome is `REJECTED`, its reason names the entry in the way.
+        R8. One change that fails MUST NOT fail the others.
+        A write that timed out may still be under way: the next call waits for it. It raises
+        `RegistryUnavailable` when nothing could be tried.
+        """
+
+    @hookspec(firstresult=True)
+    def registry_mark_peer(self, peer: str, lost_since: datetime | None) -> bool:
+        """Record in the backend, visibly, since when `peer` is lost (UTC), or None: it is back.
+
+        R9. It is one mark per peer, not one per entry, and MUST be listed by `registry_imports` after a
+            restart. Entries of a lost peer stay callable: they are retained. A peer without entries needs
+            no mark. Return True (pluggy takes None for no answer).
+        """
+
+    @hookspec(firstresult=True)
+    def registry_check(self) -> Sequence[Finding]:
+        """Say whether the backend can be reached, its version is supported and each needed right is held.
+
+        It does not raise for what it was asked to find out.
+        """
+
+    @hookspec
+    def registry_observed(self, batch: Batch) -> None:
+        """See every batch of `registry_watch` after the core has taken it. For wrappers, not adapters."""
+
+    @hookspec
+    def registry_close(self) -> None:
+        """Release everything. Called once, after the watch has ended and the last write has returned."""
