@@ -1,0 +1,334 @@
+"""A real Consul agent for tests: started on loopback with ports of its own, and handled by its pid. And fixtures.
+
+Nothing here uses the code under test: `Consul.call` is the other hand, by which tests edit and look.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backends.install import CannotInstall, ensure
+from tests.backends.pki import Pki, make_pki
+
+READY_SECONDS = 60.0
+NOT_RUN = "NOT RUN:"
+"""How the reason of a skip starts when a real backend cannot be had; the summary counts these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A status code, the headers and the decoded body of one call."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class Consul:
+    """One agent in server mode, alone in its datacenter.
+
+    `durable` keeps its state over a restart (`-dev` keeps it in memory); `acl` means default-deny with
+    `token` as the bootstrap token; `pki` means mutual TLS and no plain port. `socket` is its Unix socket.
+    """
+
+    def __init__(
+        self,
+        binary: Path,
+        *,
+        datacenter: str,
+        durable: bool = False,
+        acl: bool = False,
+        pki: Pki | None = None,
+        hcl: str = "",
+    ) -> None:
+        self._binary, self._hcl = binary, hcl
+        self.datacenter, self.durable, self.pki = datacenter, durable, pki
+        self.folder = Path(tempfile.mkdtemp(prefix="consul-"))
+        self.socket = self.folder / "http.sock"
+        self.log = self.folder / "log"
+        self.token = str(uuid.uuid4()) if acl else ""
+        self.port = 0
+        self._ports: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        return f"{'https' if self.pki else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def node(self) -> str:
+        """The name of its own node."""
+        return f"node-{self.datacenter}"
+
+    def start(self) -> None:
+        """Start it on the ports it had, or on free ones, and wait until it has a leader."""
+        for _ in range(5):
+            if not self._ports or not self.port:
+                self._ports = _free_ports(4)
+                self.port = self._ports[0]
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [str(self._binary), "agent", *self._arguments()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder)},
+                )
+            if self._ready():
+                return
+            said = self.log.read_text(errors="replace")
+            self.kill()
+            if "address already in use" not in said:
+                message = f"consul did not become ready:\n{said[-2000:]}"
+                raise RuntimeError(message)
+            self.port = 0  # somebody was quicker at one of the ports
+        message = f"consul found no free ports:\n{self.log.read_text(errors='replace')[-2000:]}"
+        raise RuntimeError(message)
+
+    def _arguments(self) -> list[str]:
+        port, lan, server, spare = self._ports
+        arguments = ["-bind=127.0.0.1", "-client=127.0.0.1", f"-node={self.node}", f"-datacenter={self.datacenter}"]
+        arguments += ["-dns-port=-1", f"-serf-lan-port={lan}", "-serf-wan-port=-1", f"-server-port={server}"]
+        arguments += [f"-grpc-port={spare}", "-log-level=warn"]
+        arguments += [f"-http-port={-1 if self.pki else port}", f"-https-port={port if self.pki else -1}"]
+        if self.durable:
+            arguments += ["-server", "-bootstrap-expect=1", f"-data-dir={self.folder / 'data'}"]
+        else:
+            arguments += ["-dev"]
+        hcl = [
+            "disable_update_check = true",
+            "performance { raft_multiplier = 1 }",
+            "limits { http_max_conns_per_client = 2000 }",
+            "leave_on_terminate = false",
+            "enable_central_service_config = true",
+            self._hcl,
+        ]
+        if not self.pki:
+            hcl.append(f'addresses {{ http = "127.0.0.1 unix://{self.socket}" }}')
+        else:
+            hcl.append("verify_incoming = true verify_outgoing = true")
+            hcl.append(
+                f'ca_file = "{self.pki.ca}" cert_file = "{self.pki.server[0]}" key_file = "{self.pki.server[1]}"'
+            )
+        if self.token:
+            hcl.append(f'acl {{ enabled = true default_policy = "deny" tokens {{ master = "{self.token}" }} }}')
+        return arguments + [part for line in hcl if line for part in ("-hcl", line)]
+
+    def _ready(self) -> bool:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                return False
+            try:
+                leader = self.call("GET", "/v1/status/leader").body
+                # With a leader but before its first write, a token or a node may still be missing.
+                if leader and self.call("GET", f"/v1/catalog/node/{self.node}").body:
+                    return True
+            except (OSError, http.client.HTTPException):
+                pass
+            time.sleep(0.05)
+        return False
+
+    def call(self, method: str, path: str, body: object = None, *, token: str | None = None) -> Reply:
+        """Make one call, by default as the bootstrap token, and decode what comes back."""
+        if self.pki:
+            context = ssl.create_default_context(cafile=str(self.pki.ca))
+            context.load_cert_chain(*map(str, self.pki.client))
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=10, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        said = self.token if token is None else token
+        try:
+            data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+            connection.request(method, path, body=data, headers={"X-Consul-Token": said} if said else {})
+            response = connection.getresponse()
+            text = response.read().decode()
+            headers = {key.lower(): value for key, value in response.getheaders()}
+        finally:
+            connection.close()
+        decoded = json.loads(text) if headers.get("content-type") == "application/json" and text else text
+        return Reply(status=response.status, headers=headers, body=decoded)
+
+    def do(self, method: str, path: str, body: object = None) -> Any:
+        """Make one call that must succeed, and return its body."""
+        reply = self.call(method, path, body)
+        assert reply.status == 200, f"{method} {path}: {reply.status} {reply.body}"
+        return reply.body
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(how)
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=15)
+
+    def restart(self, *, forget: bool = False) -> None:
+        """Kill it and start it again on the same ports; `forget` loses its data."""
+        self.kill()
+        if forget:
+            shutil.rmtree(self.folder / "data", ignore_errors=True)
+        self.socket.unlink(missing_ok=True)
+        self.start()
+
+    def pause(self) -> None:
+        """Let it hang: it accepts connections and never answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Take everything out that was put into it."""
+        operations: list[dict[str, Any]] = [{"KV": {"Verb": "delete-tree", "Key": ""}}]
+        operations += [
+            {"Node": {"Verb": "delete", "Node": {"Node": node["Node"]}}}
+            for node in self.do("GET", "/v1/catalog/nodes")
+            if node["Node"] != self.node
+        ]
+        for start in range(0, len(operations), 64):
+            self.do("PUT", "/v1/txn", operations[start : start + 64])
+        for service in self.do("GET", "/v1/agent/services"):
+            self.do("PUT", f"/v1/agent/service/deregister/{service}")
+        for kind in ("service-defaults", "proxy-defaults", "ingress-gateway", "terminating-gateway"):
+            for entry in self.do("GET", f"/v1/config/{kind}"):
+                self.do("DELETE", f"/v1/config/{kind}/{entry['Name']}")
+
+    def close(self) -> None:
+        """End it and remove what it left on disk."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free for TCP a moment ago; another process may still be quicker."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+StartConsul = Callable[..., Consul]
+
+
+@pytest.fixture(scope="session")
+def consul_binary() -> Path:
+    """The Consul of this machine; without one its tests are not run, and the summary says so."""
+    try:
+        return ensure("consul")
+    except CannotInstall as error:
+        reason = f"{NOT_RUN} a real Consul is needed and cannot be had: {error}"
+        if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def session_consul(consul_binary: Path, worker_id: str) -> Iterator[Consul]:
+    """The one plain Consul of this test session (or worker); tests take `consul`."""
+    yield from _running(Consul(consul_binary, datacenter=f"dc-{worker_id}"))
+
+
+@pytest.fixture(scope="session")
+def session_consul_acl(consul_binary: Path, worker_id: str) -> Iterator[Consul]:
+    """The one Consul of this session that denies by default; tests take `consul_acl`."""
+    yield from _running(Consul(consul_binary, datacenter=f"acl-{worker_id}", acl=True))
+
+
+@pytest.fixture(scope="session")
+def session_consul_tls(
+    consul_binary: Path, worker_id: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Consul]:
+    """The one Consul of this session that asks for client certificates; tests take `consul_tls`."""
+    pki = make_pki(tmp_path_factory.mktemp("consul-pki"))
+    yield from _running(Consul(consul_binary, datacenter=f"tls-{worker_id}", pki=pki))
+
+
+@pytest.fixture
+def consul(session_consul: Consul) -> Iterator[Consul]:
+    """A real Consul without anything of another test in it."""
+    yield session_consul
+    session_consul.wipe()
+
+
+@pytest.fixture
+def consul_acl(session_consul_acl: Consul) -> Iterator[Consul]:
+    """A real Consul with ACL default-deny; `token` is its bootstrap token."""
+    yield session_consul_acl
+    session_consul_acl.wipe()
+
+
+@pytest.fixture
+def consul_tls(session_consul_tls: Consul) -> Iterator[Consul]:
+    """A real Consul behind mutual TLS; `pki` has the files."""
+    yield session_consul_tls
+    session_consul_tls.wipe()
+
+
+@pytest.fixture
+def start_consul(consul_binary: Path, worker_id: str) -> Iterator[StartConsul]:
+    """Start a Consul for this test alone, to be killed, restarted, paused: `start_consul(durable=True, acl=True)`."""
+    started: list[Consul] = []
+
+    def start(**options: Any) -> Consul:
+        options.setdefault("datacenter", f"own{len(started)}-{worker_id}")
+        one = Consul(consul_binary, **options)
+        started.append(one)
+        one.start()
+        return one
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def _running(one: Consul) -> Iterator[Consul]:
+    try:
+        one.start()
+        yield one
+    finally:
+        one.close()
