@@ -1,0 +1,19 @@
+"""How a stream ends: with a gRPC code and a reason a person understands."""
+
+from __future__ import annotations
+
+import grpc
+
+from hamlet_core.api.errors import HamletError
+
+
+class StreamEnd(HamletError):
+    """The stream is over. `code` is a gRPC status, ours or the peer's."""
+
+    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.code.name})"
