@@ -44,7 +44,7 @@ def to_message(service: FederatedService) -> pb.FederatedService:
         labels=labels,
         fqdn=service.fqdn,
         id=_server_name(service),
-        san=next(iter(service.sans), service.fqdn),
+        san=next(filter(None, service.sans), service.fqdn),
         protocols=list(dict.fromkeys(instance.protocol for instance in service.instances)),
         endpoints=[pb.FederatedService.Endpoint(address=e.address, port=e.port) for e in service.endpoints],
     )

@@ -1,0 +1,100 @@
+"""The admin socket: how the commands of one machine talk to its agent.
+
+A gRPC service over a Unix socket that only its owner can open (mode 0600); requests and replies are JSON
+documents, so that what `--json` prints is what the agent said. The methods are those of `Api`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+
+from hamlet_core.api.errors import HamletError
+
+log = structlog.get_logger()
+
+SERVICE = "hamlet.admin.v1.Admin"
+Document: TypeAlias = dict[str, Any]
+Method: TypeAlias = Callable[[Document], Awaitable[Document]]
+
+_OPTIONS = (("grpc.max_receive_message_length", 256 * 1024 * 1024), ("grpc.enable_http_proxy", 0))
+
+
+class AgentUnreachable(HamletError):
+    """No agent answers on the admin socket."""
+
+
+class AdminServer:
+    """Serves `methods` by name on a Unix socket."""
+
+    def __init__(self, socket: Path, methods: Mapping[str, Method]) -> None:
+        self._socket = socket
+        self._server = grpc.aio.server(options=_OPTIONS)
+        handlers = {name: grpc.unary_unary_rpc_method_handler(_answer(method)) for name, method in methods.items()}
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+
+    async def start(self) -> None:
+        """Take over the socket: a dead agent's file is removed, a living agent's is an error."""
+        self._socket.parent.mkdir(parents=True, exist_ok=True)
+        if self._socket.exists():
+            if await asyncio.to_thread(_answers, self._socket):
+                message = f"another agent answers on {self._socket}"
+                raise HamletError(message, mend="stop it, or set admin.socket")
+            self._socket.unlink()
+        mask = os.umask(0o177)  # the socket must never be open to others, not even for an instant
+        try:
+            self._server.add_insecure_port(f"unix:{self._socket}")
+        finally:
+            os.umask(mask)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Stop serving and remove the socket."""
+        await self._server.stop(1.0)
+        self._socket.unlink(missing_ok=True)
+
+
+def _answer(method: Method) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
+    async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        try:
+            return json.dumps(await method(json.loads(request))).encode()
+        except HamletError as error:
+            details = json.dumps({"error": str(error), "mend": error.mend})
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, details)
+
+    return answer
+
+
+def _answers(socket: Path) -> bool:
+    try:
+        call(socket, "ping", {}, timeout=2.0)
+    except AgentUnreachable:
+        return False
+    return True
+
+
+def call(socket: Path, method: str, request: Document, *, timeout: float = 30.0) -> Document:
+    """Ask the agent; blocks. Raises `AgentUnreachable`, or `HamletError` with the agent's own words."""
+    with grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
+        ask = channel.unary_unary(f"/{SERVICE}/{method}", None, None)
+        try:
+            document: Document = json.loads(ask(json.dumps(request).encode(), timeout=timeout))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                said = json.loads(error.details() or "{}")
+                raise HamletError(said["error"], mend=said["mend"]) from error
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                message = f"no agent answers on {socket}"
+                raise AgentUnreachable(
+                    message, mend="start it with `hamlet run`, or name its configuration with -c"
+                ) from error
+            message = f"the agent on {socket} failed: {error.code().name}: {error.details()}"
+            raise HamletError(message, mend="its log has the cause") from error
+    return document

@@ -1,0 +1,162 @@
+"""Dialling one peer: when to, with which protocol version, and what to do when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import structlog
+
+from hamlet_core import backoff
+from hamlet_core.identity.source import IdentitySource
+from hamlet_core.rpc.channel import Tunnel, open_channel
+from hamlet_core.rpc.consumer import ImportSink
+from hamlet_core.rpc.ends import StreamEnd
+from hamlet_core.rpc.extensions import OURS, PLAIN, from_metadata
+from hamlet_core.rpc.health import watch_health
+from hamlet_core.rpc.peering import Peering
+from hamlet_core.rpc.server import METHOD
+from hamlet_core.rpc.stream import CLOSED_CLEANLY, PeerStream
+from hamlet_core.wire.messages import Codec
+from hamlet_core.wire.v1alpha1 import V1Alpha1
+from hamlet_core.wire.v1alpha2 import V1Alpha2
+
+log = structlog.get_logger()
+
+DIAL_DELAY = 5.0
+"""Seconds for which the side that does not dial first waits to be dialled."""
+
+VERSIONS: dict[str, tuple[Codec, ...]] = {
+    "v1alpha2": (V1Alpha2(),),
+    "v1alpha1": (V1Alpha1(),),
+    "auto": (V1Alpha2(), V1Alpha1()),
+}
+
+
+class Link:
+    """Keeps our subscription to one peer alive by dialling it whenever no stream of its own carries it."""
+
+    def __init__(self, peering: Peering, source: IdentitySource, sink: ImportSink) -> None:
+        self._peering = peering
+        self._source = source
+        self._sink = sink
+        self.tunnel: Tunnel | None = None
+        self.attempts = 0
+        self.stopped_for_good = False
+
+    async def run(self) -> None:
+        """Dial until cancelled. Returns when the peer does not know us: only a reload can change that."""
+        peering, settings = self._peering, self._peering.settings
+        if settings.address is None:
+            return
+        cap = settings.backoff_cap.total_seconds()
+        wait_first = not peering.dials_first
+        while True:
+            if wait_first:
+                await self._wait_to_be_dialled()
+            await self._until_unserved()
+            end = await self._dial(settings.address)
+            peering.failed(end.reason)
+            if end.code is grpc.StatusCode.UNAUTHENTICATED:
+                log.error(
+                    "the peer does not know us; not dialling until a reload", peer=peering.name, reason=end.reason
+                )
+                self.stopped_for_good = True
+                return
+            seconds = backoff.delay(self.attempts, cap)
+            self.attempts += 1
+            log.warning("link down", peer=peering.name, reason=str(end), retry_in=round(seconds, 1))
+            await asyncio.sleep(seconds)
+
+    async def _wait_to_be_dialled(self) -> None:
+        try:
+            async with asyncio.timeout(DIAL_DELAY):
+                while not self._peering.served:
+                    self._peering.changed.clear()
+                    await self._peering.changed.wait()
+        except TimeoutError:
+            return
+
+    async def _until_unserved(self) -> None:
+        while self._peering.served:
+            self._peering.changed.clear()
+            await self._peering.changed.wait()
+
+    async def _dial(self, address: str) -> StreamEnd:
+        self.tunnel = Tunnel(address, self._source, self._peering.name)
+        try:
+            target = await self.tunnel.start()
+            async with open_channel(target) as channel:
+                end = await self._stream(channel, VERSIONS[self._peering.settings.api])
+            error = self.tunnel.last_error
+            if error is not None and end.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN):
+                return StreamEnd(end.code, str(error))
+            return end
+        finally:
+            await self.tunnel.close()
+            self.tunnel = None
+
+    async def _stream(self, channel: grpc.aio.Channel, codecs: Sequence[Codec]) -> StreamEnd:
+        end = StreamEnd(CLOSED_CLEANLY, "")
+        for codec in codecs:
+            end = await self._establish(channel, codec)
+            if end.code is not grpc.StatusCode.UNIMPLEMENTED:
+                break
+        return end
+
+    async def _establish(self, channel: grpc.aio.Channel, codec: Codec) -> StreamEnd:
+        peering = self._peering
+        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{codec.service}/{METHOD}")
+        try:
+            async with asyncio.timeout(DIAL_DELAY * 3):
+                await channel.channel_ready()
+        except TimeoutError:
+            return StreamEnd(grpc.StatusCode.UNAVAILABLE, f"no connection to {peering.settings.address}")
+        call = method(metadata=OURS.metadata())
+        stream = PeerStream(
+            call,
+            codec,
+            peer=peering.name,
+            settings=peering.settings,
+            dialled=True,
+            extensions=PLAIN,
+            chain=(),
+            sink=self._sink,
+            on_subscribe=peering.subscribed,
+            on_proven=peering.proven,
+        )
+        watcher = asyncio.gather(self._negotiate(call, stream), watch_health(channel, stream))
+        peering.attach(stream)
+        try:
+            end = await stream.run()
+        finally:
+            peering.detach(stream)
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+        if not call.done():
+            call.cancel()
+        elif end.code is CLOSED_CLEANLY:
+            end = await self._explain(call, stream)
+        if stream.consumer is not None and stream.consumer.received:
+            self.attempts = 0
+        return end
+
+    async def _negotiate(self, call: grpc.aio.StreamStreamCall[bytes, bytes], stream: PeerStream) -> None:
+        agreed = from_metadata(await call.initial_metadata())
+        if agreed != PLAIN:
+            stream.negotiated(OURS.agree(agreed))
+
+    async def _explain(self, call: grpc.aio.StreamStreamCall[bytes, bytes], stream: PeerStream) -> StreamEnd:
+        """Why the server ended the stream; a clean end is no success, for a subscription never ends."""
+        code, details = await call.code(), await call.details()
+        if code is not grpc.StatusCode.OK:
+            return StreamEnd(code, details or f"the peer ended the stream with {code.name}")
+        if stream.consumer is not None and stream.consumer.received:
+            return StreamEnd(code, "the peer ended the stream; it was up")
+        context = self._peering.settings.context
+        return StreamEnd(
+            code,
+            "the peer ended the stream at once and without an error: "
+            f"its operator may have agreed on another context than {context!r} (peers.{self._peering.name}.context)",
+        )

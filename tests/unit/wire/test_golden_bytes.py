@@ -1,0 +1,109 @@
+"""The exact bytes of one message of each kind: what another vendor's agent sends and expects.
+
+A change here is a change of the wire contract. Each line is a hex dump of the message's fields in turn.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from hamlet_core.api import Endpoint, FederatedService, Instance
+from hamlet_core.wire.messages import Answer
+from hamlet_core.wire.v1alpha1 import V1Alpha1
+from hamlet_core.wire.v1alpha2 import V1Alpha2
+
+ORDERS = FederatedService(
+    name="orders.west.example",
+    fqdn="orders.west.example",
+    tags=("shop",),
+    labels={"team": "sales"},
+    endpoints=(Endpoint(address="192.0.2.10", port=8443, labels=("edge",)),),
+    instances=(Instance(id="http", protocol="HTTP2", metadata={"SNI": "o.west"}, endpoint_selector=("edge",)),),
+    sans=("spiffe://west.example/gw",),
+)
+ONE, TWO = V1Alpha1(), V1Alpha2()
+
+GOLDEN = {
+    "v1alpha1 create": (
+        ONE.offer("7", ONE.pack(ORDERS), "", created=True),
+        (
+            "0a01372001123e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c"
+            "706861312e466564657261746564536572766963651abb010a3e747970652e676f6f676c65617069732e636f6d2f6665"
+            "6465726174696f6e2e74797065732e7631616c706861312e4665646572617465645365727669636512790a136f726465"
+            "72732e776573742e6578616d706c651a0473686f70220d0a047465616d120573616c65732a136f72646572732e776573"
+            "742e6578616d706c6532066f2e776573743a187370696666653a2f2f776573742e6578616d706c652f67774205485454"
+            "50324a0f0a0a3139322e302e322e313010fb41"
+        ),
+    ),
+    "v1alpha1 delete": (
+        ONE.withdraw("8", "orders.west.example", ""),
+        (
+            "0a0138123e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c7068"
+            "61312e466564657261746564536572766963651a6c0a3e747970652e676f6f676c65617069732e636f6d2f6665646572"
+            "6174696f6e2e74797065732e7631616c706861312e46656465726174656453657276696365122a0a136f72646572732e"
+            "776573742e6578616d706c652a136f72646572732e776573742e6578616d706c652003"
+        ),
+    ),
+    "v1alpha1 first request": (
+        ONE.subscribe(""),
+        (
+            "0a3e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c706861312e"
+            "46656465726174656453657276696365"
+        ),
+    ),
+    "v1alpha1 nack": (
+        ONE.answer(Answer("7", 3, "bad"), ""),
+        (
+            "0a3e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c706861312e"
+            "466564657261746564536572766963651201371a0708031203626164"
+        ),
+    ),
+    "v1alpha2 upsert": (
+        TWO.offer("7", TWO.pack(ORDERS), "shop", created=True),
+        (
+            "12ba020a0137320473686f70123e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e747970"
+            "65732e7631616c706861322e466564657261746564536572766963651a136f72646572732e776573742e6578616d706c"
+            "6522d7010a3e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c70"
+            "6861322e466564657261746564536572766963651294010a136f72646572732e776573742e6578616d706c651a047368"
+            "6f70220d0a047465616d120573616c65732a136f72646572732e776573742e6578616d706c654a150a0a3139322e302e"
+            "322e313010fb411a046564676552187370696666653a2f2f776573742e6578616d706c652f67775a220a046874747012"
+            "0548545450321a0d0a03534e4912066f2e776573742204656467652801"
+        ),
+    ),
+    "v1alpha2 delete": (
+        TWO.withdraw("8", "orders.west.example", "shop"),
+        (
+            "12600a0138123e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c"
+            "706861322e466564657261746564536572766963651a136f72646572732e776573742e6578616d706c65280232047368"
+            "6f70"
+        ),
+    ),
+    "v1alpha2 first request": (
+        TWO.subscribe("shop"),
+        (
+            "0a460a3e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c706861"
+            "322e46656465726174656453657276696365220473686f70"
+        ),
+    ),
+    "v1alpha2 ack": (
+        TWO.answer(Answer("7"), "shop"),
+        (
+            "0a4b0a3e747970652e676f6f676c65617069732e636f6d2f66656465726174696f6e2e74797065732e7631616c706861"
+            "322e466564657261746564536572766963651201371a00220473686f70"
+        ),
+    ),
+    "v1alpha2 end of catalog": (
+        TWO.snapshot_end("9", 2, "shop"),
+        (
+            "127b0a01391234747970652e676f6f676c65617069732e636f6d2f68616d6c65742e657874656e73696f6e732e76312e"
+            "536e617073686f74456e64223a0a34747970652e676f6f676c65617069732e636f6d2f68616d6c65742e657874656e73"
+            "696f6e732e76312e536e617073686f74456e6412020802320473686f70"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_bytes_on_the_wire_do_not_change(kind: str) -> None:
+    frame, expected = GOLDEN[kind]
+    assert frame.hex() == expected
