@@ -18,16 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pluggy
 from pydantic import BaseModel, ConfigDict
 
 from hamlet_core.api.changes import Batch, ImportChange, Outcome
 from hamlet_core.api.model import Mark, StandingImport
-
-if TYPE_CHECKING:
-    import click
 
 PROJECT = "hamlet"
 API_VERSION = 1
@@ -159,10 +156,6 @@ class AgentSpec:
     @hookspec
     def hamlet_adapters(self) -> Iterable[AdapterType]:
         """Return the adapter types that this distribution provides."""
-
-    @hookspec
-    def hamlet_commands(self) -> Iterable[click.Command]:
-        """Return commands to add to `hamlet`, each under its own name; an existing name is refused."""
 
     @hookspec
     def hamlet_wrappers(self, adapter: Wrapped) -> object | None:

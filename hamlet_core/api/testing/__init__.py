@@ -1,0 +1,29 @@
+"""The kit for adapters: the contract as a test suite, and a registry in memory (extra `hamlet-core[testing]`).
+
+A plugin's test module subclasses `RegistryContract`, gives it a `backend` and has every rule of
+`RegistrySpec` checked on the real thing:
+
+    class TestContract(RegistryContract):
+        @pytest.fixture
+        def backend(self, tmp_path):
+            return FolderBackend(tmp_path)
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("agents", "contract", "watching")))
+
+from hamlet_core.api.testing.backend import RegistryBackend  # noqa: E402 - after the line above, by its nature
+from hamlet_core.api.testing.contract import RegistryContract  # noqa: E402
+from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
+from hamlet_core.api.testing.samples import imported_service, local_service  # noqa: E402
+from hamlet_core.api.testing.watching import Watching  # noqa: E402
+
+__all__ = [
+    "MemoryRegistry",
+    "RegistryBackend",
+    "RegistryContract",
+    "Watching",
+    "imported_service",
+    "local_service",
+]

@@ -1,0 +1,101 @@
+"""Agents as far as a test needs them: adapters opened on one backend, and their hooks called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pluggy
+
+from hamlet_core.api import (
+    PROJECT,
+    AdapterContext,
+    ImportChange,
+    ImportedService,
+    ImportKey,
+    Outcome,
+    RegistrySpec,
+    RemoveImport,
+    StandingImport,
+    Status,
+    WriteImport,
+)
+from hamlet_core.api.testing.backend import RegistryBackend
+from hamlet_core.api.testing.watching import Watching
+
+
+class Agents:
+    """Opens adapters as agents do, and closes what a test left open."""
+
+    def __init__(self, backend: RegistryBackend, directory: Path) -> None:
+        self._backend = backend
+        self._directory = directory
+        self._open: list[pluggy.HookRelay] = []
+        self._watching: list[Watching] = []
+
+    def start(self, *, trust_domain: str = "west.example", registry: str = "main") -> pluggy.HookRelay:
+        """Open an adapter for an agent of this trust domain and registry; its hooks, strictly registered."""
+        context = AdapterContext(
+            name=registry, mesh="west", domain="west.example", trust_domain=trust_domain, directory=self._directory
+        )
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(RegistrySpec)
+        manager.register(self._backend.open(context))
+        manager.check_pending()
+        self._open.append(manager.hook)
+        return manager.hook
+
+    def stop(self, agent: pluggy.HookRelay) -> None:
+        """Close an adapter."""
+        self._open.remove(agent)
+        agent.registry_close()
+
+    def restart(self, agent: pluggy.HookRelay) -> pluggy.HookRelay:
+        """Close an adapter and open another for the same agent."""
+        self.stop(agent)
+        return self.start()
+
+    def watch(self, agent: pluggy.HookRelay) -> Watching:
+        """Begin a watch."""
+        self._watching.append(Watching(agent))
+        return self._watching[-1]
+
+    def stop_all(self) -> None:
+        """Tidy up."""
+        for watching in self._watching:
+            if watching.error is None:
+                watching.end(30)
+        for agent in list(self._open):
+            self.stop(agent)
+
+
+def imports_of(agent: pluggy.HookRelay) -> dict[ImportKey, StandingImport]:
+    """What `registry_imports` lists, each key once."""
+    standing: Sequence[StandingImport] = agent.registry_imports()
+    keys = [each.key for each in standing]
+    assert len(set(keys)) == len(keys), "registry_imports lists a key twice"
+    return {each.key: each for each in standing}
+
+
+def digests_of(agent: pluggy.HookRelay) -> dict[ImportKey, str]:
+    """The digest of every import that stands."""
+    return {key: each.digest for key, each in imports_of(agent).items()}
+
+
+def apply(agent: pluggy.HookRelay, *changes: ImportChange) -> list[Outcome]:
+    """Apply changes and require that the outcomes are theirs, one by one and in order (R6)."""
+    outcomes = list(agent.registry_apply(changes=changes))
+    assert [outcome.key for outcome in outcomes] == [change.key for change in changes]
+    return outcomes
+
+
+def write(agent: pluggy.HookRelay, *services: ImportedService) -> None:
+    """Write imports that nothing is in the way of."""
+    outcomes = apply(agent, *map(WriteImport, services))
+    assert [outcome for outcome in outcomes if outcome.status is not Status.APPLIED] == []
+
+
+def remove(agent: pluggy.HookRelay, *services: ImportedService) -> None:
+    """Take imports out."""
+    outcomes = apply(agent, *(RemoveImport(each.key, each.local_name) for each in services))
+    assert [outcome for outcome in outcomes if outcome.status is not Status.APPLIED] == []

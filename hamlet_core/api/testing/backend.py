@@ -1,0 +1,45 @@
+"""What the contract suite needs to know of a backend, beside the adapter: how others act on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from hamlet_core.api import AdapterContext, ImportedService, LocalService
+
+
+class RegistryBackend(ABC):
+    """A backend of one test, empty at first, and the hands of everybody but the adapter.
+
+    The adapter is looked at through its hooks alone; these methods are the owner of a service, a person
+    with an editor, another program, and the cable that somebody pulls.
+    """
+
+    @abstractmethod
+    def open(self, context: AdapterContext) -> object:
+        """Open a new adapter on this backend, as a (re)started agent does."""
+
+    @abstractmethod
+    def add_local(self, service: LocalService) -> str:
+        """Register a service of the mesh, or replace it; return the name the adapter must report it under."""
+
+    @abstractmethod
+    def remove_local(self, name: str) -> None:
+        """Deregister the service that was added with this `LocalService.name`."""
+
+    @abstractmethod
+    def add_foreign(self, service: ImportedService) -> str:
+        """Put an entry of someone else where `service` would be written; return what names it in a reason."""
+
+    @abstractmethod
+    def edit_import(self, service: ImportedService) -> None:
+        """Change the entry that the adapter wrote for `service`, as a person would: its mark stays."""
+
+    @abstractmethod
+    def entries(self) -> Mapping[str, object]:
+        """Everything that stands in the backend, by whatever names it, in a form that shows each rewrite."""
+
+    @abstractmethod
+    def outage(self) -> AbstractContextManager[None]:
+        """Make the backend unreachable for as long as the context lasts; its data survive."""

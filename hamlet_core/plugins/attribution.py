@@ -1,0 +1,22 @@
+"""Errors of adapters, told apart by what to do about them and prefixed once with whose they are."""
+
+from __future__ import annotations
+
+from hamlet_core.api import AdapterError, ConfigError, HamletError, InvalidService, RegistryUnavailable
+
+_FAMILIES = (RegistryUnavailable, ConfigError, InvalidService, AdapterError)
+
+
+def attributed(owner: str, error: BaseException) -> HamletError:
+    """Return `error` as one of our families, its message prefixed with `owner`; raise it `from` the original.
+
+    An adapter's own subclass becomes the family it belongs to. What is no error of Hamlet's at all is a
+    fault of the adapter.
+    """
+    for family in _FAMILIES:
+        if isinstance(error, family):
+            return family(f"{owner}: {error}", mend=error.mend)
+    if isinstance(error, HamletError):
+        return AdapterError(f"{owner}: {error}", mend=error.mend)
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return AdapterError(f"{owner}: {text}", mend="a fault of the adapter: report it with the log")
