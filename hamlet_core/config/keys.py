@@ -59,11 +59,11 @@ def _type_at(start: Any, loc: Loc) -> Any:
             found = typing.get_args(found)[0]
         else:
             return None
-        found = _plain(found)
+        found = plain(found)
     return found
 
 
-def _plain(annotation: Any) -> Any:
+def plain(annotation: Any) -> Any:
     """The type without `Annotated` and without `| None`; of another union its first member."""
     while True:
         origin, members = typing.get_origin(annotation), typing.get_args(annotation)

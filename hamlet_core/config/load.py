@@ -16,7 +16,7 @@ from hamlet_core.config.document import parse
 from hamlet_core.config.keys import is_path, name_of
 from hamlet_core.config.model import Config, Identity
 from hamlet_core.config.problems import ConfigProblems, Places, Problem, undotted
-from hamlet_core.config.references import Referenced, resolve
+from hamlet_core.config.references import BrokenReference, Referenced, resolve
 from hamlet_core.config.values import Loc
 
 _Options = TypeVar("_Options", bound=AdapterOptions)
@@ -117,8 +117,8 @@ class _Filler:
             return value
         try:
             text = resolve(value, directory=self._directory, environ=self._environ)
-        except ValueError as error:
-            self.problems.append(self._places.problem(loc, str(error)))
+        except BrokenReference as error:
+            self.problems.append(self._places.problem(loc, str(error), error.mend))
             return value
         if isinstance(text, Referenced):
             self.references[loc] = text

@@ -17,6 +17,14 @@ _PART = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
+class BrokenReference(ValueError):
+    """A reference that gives no value, and what to do about it."""
+
+    def __init__(self, message: str, *, mend: str = "") -> None:
+        super().__init__(message)
+        self.mend = mend
+
+
 class Referenced(str):
     """Text that a reference stands for: its `repr` is the reference, so that no log or error shows more."""
 
@@ -41,8 +49,8 @@ def resolve(text: str, *, directory: Path, environ: Mapping[str, str]) -> str:
     """Fill in what `text` refers to; text without a reference is returned as it is.
 
     `file:` stands before a whole value, its path relative to `directory`; one newline at the end of the
-    file is not part of the value. `$${` writes a literal `${`. Raises `ValueError` that names the reference
-    and says what is wrong with it.
+    file is not part of the value. `$${` writes a literal `${`. Raises `BrokenReference`, which names the
+    reference and never what is behind it.
     """
     if text.startswith("file:"):
         path = Path(_fill(text.removeprefix("file:"), environ))
@@ -60,14 +68,14 @@ def _fill(text: str, environ: Mapping[str, str]) -> str:
             message = (
                 f"{match[0]!r} is no reference: write ${{NAME}} or ${{NAME:-default}}, and $${{ for a literal ${{"
             )
-            raise ValueError(message)
+            raise BrokenReference(message)
         name, default = parts.groups()
         value = environ.get(name)
         if default is not None:
             return value or default
         if value is None:
-            message = f"the environment variable {name} is not set: set it, or write ${{{name}:-default}}"
-            raise ValueError(message)
+            message = f"the environment variable {name} is not set"
+            raise BrokenReference(message, mend=f"set it, or write ${{{name}:-default}}")
         return value
 
     return _PART.sub(one, text)
@@ -78,17 +86,17 @@ def _contents(path: Path, reference: str) -> str:
     try:
         if not path.is_file():
             message = f"{reference}: there is no file{shown}"
-            raise ValueError(message)
+            raise BrokenReference(message)
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             message = f"{reference}: the file is larger than {MAX_FILE_BYTES} bytes"
-            raise ValueError(message)
+            raise BrokenReference(message)
         return content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         # The error itself holds the content.
         message = f"{reference}: the file is not UTF-8 text"
-        raise ValueError(message) from None
+        raise BrokenReference(message) from None
     except OSError as error:
         message = f"{reference}: the file{shown} cannot be read: {error.strerror}"
-        raise ValueError(message) from error
+        raise BrokenReference(message) from error

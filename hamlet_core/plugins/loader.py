@@ -11,6 +11,7 @@ import importlib.metadata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -27,6 +28,9 @@ from hamlet_core.api import (
 )
 from hamlet_core.plugins.registration import register
 
+if TYPE_CHECKING:
+    import click
+
 GROUP = "hamlet"
 
 
@@ -34,7 +38,7 @@ GROUP = "hamlet"
 class PluginInfo:
     """One entry point of the group `hamlet`, for a person: what it provides, or why it cannot be used.
 
-    `provides` lists roles (`registry`) and `wrappers`; `problem` is an empty string where there is none.
+    `provides` lists roles (`registry`), `wrappers` and `commands`; `problem` is an empty string where there is none.
     """
 
     name: str
@@ -69,6 +73,15 @@ class Plugins:
             if answers:
                 found[name] = answers[0]
         return found
+
+    def commands(self) -> list[click.Command]:
+        """The commands that the loaded plugins add to `hamlet`; raises `AdapterError` when one fails to answer."""
+        try:
+            return [command for answer in self._manager.hook.hamlet_commands() for command in answer]
+        except Exception as error:
+            names = ", ".join(repr(name) for name, _ in self._manager.list_name_plugin())
+            message = f"plugin {names} failed to say which commands it adds: {_cause(error)}"
+            raise AdapterError(message) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +133,7 @@ def _describe(each: _Found, namesakes: Sequence[_Found]) -> PluginInfo:
         types = _load_one(manager, namesakes)
         provides += [adapter.role for adapter in types]
         provides += ["wrappers"] if manager.hook.hamlet_wrappers.get_hookimpls() else []
+        provides += ["commands"] if manager.hook.hamlet_commands.get_hookimpls() else []
         summary = next((adapter.summary for adapter in types), "")
     except HamletError as error:
         problem = f"{error} ({error.mend})" if error.mend else str(error)

@@ -1,0 +1,148 @@
+"""`hamlet config`: check, show and describe the configuration, without an agent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+import click
+from pydantic import BaseModel, SecretBytes, SecretStr
+from rich.console import Console
+from ruamel.yaml import YAML
+
+from hamlet_core.api.errors import ConfigError, HamletError
+from hamlet_core.api.hookspecs import AdapterOptions
+from hamlet_core.cli.exits import Exit
+from hamlet_core.cli.output import console, emit, json_option, styled
+from hamlet_core.cli.settings import Settings, pass_settings
+from hamlet_core.config.keys import name_of
+from hamlet_core.config.load import Loaded
+from hamlet_core.config.problems import ConfigProblems, Problem
+from hamlet_core.config.references import Referenced
+from hamlet_core.config.schema import schema as schema_of
+from hamlet_core.config.values import Loc, format_duration
+from hamlet_core.plugins import loader
+
+
+@click.group()
+def config() -> None:
+    """Check, show and describe the configuration."""
+
+
+@config.command()
+@json_option
+@pass_settings
+@click.pass_context
+def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
+    """Say everything that is wrong with the configuration, with file, line, key and mend.
+
+    It reads no certificate and asks no registry: `hamlet check` does.
+    """
+    path = settings.config_file()
+    try:
+        loaded = settings.read()
+        adapter_options(loaded)
+    except ConfigProblems as error:
+        problems = list(error.problems)
+    except ConfigError as error:
+        message = str(error).removeprefix(f"{error.where}: ")
+        problems = [Problem(where=error.where or str(path), key="", message=message, mend=error.mend)]
+    else:
+        found = loaded.config
+        counts = f"{len(found.registries)} registries, {len(found.peers)} peers, {len(found.publish)} publish rules"
+        emit(
+            {"file": str(path), "ok": True, "problems": []},
+            lambda out: out.print(styled(f"{path}: no problems (mesh {found.mesh.name}: {counts})", "green")),
+            as_json=as_json,
+        )
+        return
+    emit({"file": str(path), "ok": False, "problems": problems}, lambda _: _show(problems), as_json=as_json)
+    ctx.exit(Exit.USAGE)
+
+
+def _show(problems: list[Problem]) -> None:
+    out: Console = console(stderr=True)
+    for problem in problems:
+        out.print(styled(problem, "red"), soft_wrap=True)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of hamlet.yaml, with the options of the installed adapters.
+
+    Editors complete and check with it; a plugin that cannot be loaded is left out.
+    """
+    kinds = {each.name for each in loader.installed() if "registry" in each.provides and not each.problem}
+    adapters = loader.load(kinds).adapters
+    click.echo(json.dumps(schema_of({kind: adapters[kind].options for kind in sorted(kinds)}), indent=2))
+
+
+@config.command()
+@json_option
+@pass_settings
+def show(settings: Settings, *, as_json: bool) -> None:
+    """Print the configuration in force: with every default, secrets masked, references as they are written."""
+    loaded = settings.read()
+    options = adapter_options(loaded)
+    data = _shown(loaded.config, (), loaded)
+    for name, own in options.items():
+        kind = loaded.config.registries[name].kind
+        data["registries"][name] = {"kind": kind, **_shown(own, ("registries", name), loaded)}
+    emit(data, lambda _: click.echo(_yaml(data), nl=False), as_json=as_json)
+
+
+def adapter_options(loaded: Loaded) -> Mapping[str, AdapterOptions]:
+    """Read the options of every registry with its adapter's own model.
+
+    Raises `ConfigProblems` with all that is wrong: kinds and plugins that are not installed or cannot be
+    loaded, and options, each with file and line.
+    """
+    problems: list[Problem] = []
+    options: dict[str, AdapterOptions] = {}
+    for name, registry in loaded.config.registries.items():
+        try:
+            adapter = loader.load([registry.kind]).adapters[registry.kind]
+            options[name] = loaded.options(name, adapter.options)
+        except ConfigProblems as error:
+            problems += error.problems
+        except HamletError as error:
+            problems.append(loaded.places.problem(("registries", name, "kind"), str(error), error.mend))
+    for index, plugin in enumerate(loaded.config.plugins):
+        try:
+            loader.load([], [plugin])
+        except HamletError as error:
+            problems.append(loaded.places.problem(("plugins", index), str(error), error.mend))
+    if problems:
+        raise ConfigProblems(problems)
+    return options
+
+
+def _shown(value: Any, loc: Loc, loaded: Loaded) -> Any:
+    """The value as hamlet.yaml would have it; what a reference stands for is never shown."""
+    reference = loaded.places.references.get(loc)
+    if reference is not None or isinstance(value, Referenced):
+        return (reference or value).reference
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields.items()
+        named = [(name_of(name, field), getattr(value, name)) for name, field in fields]
+        return {key: _shown(item, (*loc, key), loaded) for key, item in named}
+    if isinstance(value, Mapping):
+        return {str(key): _shown(item, (*loc, str(key)), loaded) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(item, (*loc, index), loaded) for index, item in enumerate(value)]
+    if isinstance(value, (SecretStr, SecretBytes)):
+        return str(value)
+    if hasattr(value, "total_seconds"):
+        return format_duration(value)
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def _yaml(data: object) -> str:
+    text = StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(data, text)
+    return text.getvalue()
