@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pluggy
 from pydantic import BaseModel, ConfigDict
 
 from hamlet_core.api.changes import Batch, ImportChange, Outcome
 from hamlet_core.api.model import Mark, StandingImport
+
+if TYPE_CHECKING:
+    import click
 
 PROJECT = "hamlet"
 API_VERSION = 1
@@ -118,9 +121,7 @@ class AdapterContext:
 
     def mark(self, peer: str, service: str, digest: str) -> Mark:
         """The mark for an entry of this registry."""
-        return Mark(
-            trust_domain=self.trust_domain, registry=self.name, peer=peer, service=service, digest=digest
-        )
+        return Mark(trust_domain=self.trust_domain, registry=self.name, peer=peer, service=service, digest=digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,13 @@ class AgentSpec:
     @hookspec
     def hamlet_adapters(self) -> Iterable[AdapterType]:
         """Return the adapter types that this distribution provides."""
+
+    @hookspec
+    def hamlet_commands(self) -> Iterable[click.Command]:
+        """Return commands to add to `hamlet`, each under its own name; an existing name is refused.
+
+        Plugins are asked only when a command is typed that `hamlet` does not have.
+        """
 
     @hookspec
     def hamlet_wrappers(self, adapter: Wrapped) -> object | None:

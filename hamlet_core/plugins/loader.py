@@ -38,7 +38,8 @@ GROUP = "hamlet"
 class PluginInfo:
     """One entry point of the group `hamlet`, for a person: what it provides, or why it cannot be used.
 
-    `provides` lists roles (`registry`), `wrappers` and `commands`; `problem` is an empty string where there is none.
+    `provides` lists roles (`registry`), `wrappers` and `commands`; `problem` is an empty string where there
+    is none.
     """
 
     name: str

@@ -259,7 +259,7 @@ class RegistryContract:
         remove(agent, *services)
         assert dict(backend.entries()) == empty
 
-    # R7: what is not ours is not touched
+    # R7: nothing of others is touched
 
     def test_r7_an_entry_of_someone_else_is_left_alone_and_named(
         self, backend: RegistryBackend, agents: Agents
