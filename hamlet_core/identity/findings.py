@@ -1,0 +1,115 @@
+"""What `hamlet check` says about certificates and bundles: tables in, findings out, the time an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from cryptography import x509
+
+from hamlet_core.api import Finding, Severity
+from hamlet_core.identity.credentials import Credentials
+from hamlet_core.identity.spiffe import (
+    Expected,
+    IdentityError,
+    TrustBundle,
+    fingerprint,
+    judged_at,
+    validity,
+    verify_peer,
+)
+
+_OWN = "identity"
+
+
+def own_findings(
+    credentials: Credentials, bundle: TrustBundle | None, trust_domain: str | None, now: datetime
+) -> Iterator[Finding]:
+    """Judge our certificate by itself, by our own `bundle` and by our mesh's `trust_domain`, where given."""
+    leaf = credentials.leaf
+    known_as = str(credentials.spiffe_id or "no SPIFFE ID")
+    trouble = [*_lifetime(leaf, _OWN, f"our certificate ({known_as})", now)]
+    if credentials.spiffe_id is None:
+        trouble.append(
+            _warning(
+                _OWN,
+                "our certificate has no SPIFFE ID (exactly one URI SAN, with a path)",
+                "get one with a SPIFFE ID, or have peers know us by dns_name or fingerprint",
+            )
+        )
+    elif trust_domain is not None and credentials.spiffe_id.trust_domain != trust_domain:
+        trouble.append(
+            _error(
+                _OWN,
+                f"our certificate is {known_as}, but mesh.trust_domain is {trust_domain}",
+                "one of the two is wrong; peers go by the certificate",
+            )
+        )
+    if bundle is not None:
+        try:
+            verify_peer(credentials.chain, bundle, Expected(fingerprint=fingerprint(leaf)), judged_at(leaf, now))
+        except IdentityError as error:
+            message = f"our certificate does not verify against our own bundle {bundle.source}: {error}"
+            trouble.append(
+                _error(_OWN, message, "peers that were given this bundle refuse us: give them the right one")
+            )
+    yield from trouble
+    if not trouble:
+        yield Finding(subject=_OWN, severity=Severity.OK, message=f"we are {known_as}, valid {validity(leaf)}")
+
+
+def bundle_findings(peer: str, bundle: TrustBundle, now: datetime) -> Iterator[Finding]:
+    """Judge one peer's bundle: it is of use as long as one of its authorities is valid."""
+    subject = f"peer {peer}"
+    trouble = [
+        finding
+        for certificate in bundle.certificates
+        for finding in _lifetime(
+            certificate, subject, f"authority {certificate.subject.rfc4514_string()!r} in {bundle.source}", now
+        )
+    ]
+    valid = any(c.not_valid_before_utc <= now <= c.not_valid_after_utc for c in bundle.certificates)
+    for finding in trouble:
+        # Beside a valid authority an expired one is the rest of a rotation: harmless, worth tidying.
+        yield _warning(subject, finding.message, finding.mend) if valid else finding
+    if not trouble:
+        count = len(bundle.certificates)
+        yield Finding(
+            subject=subject, severity=Severity.OK, message=f"trust bundle of {count} certificate(s) is valid"
+        )
+
+
+def shared_authority_findings(bundles: Mapping[str, TrustBundle]) -> Iterator[Finding]:
+    """Warn where two peers share an authority: it can then speak for either of them."""
+    owners: dict[x509.Certificate, list[str]] = {}
+    for peer, bundle in bundles.items():
+        for certificate in set(bundle.certificates):
+            owners.setdefault(certificate, []).append(peer)
+    for certificate, peers in owners.items():
+        if len(peers) > 1:
+            name = certificate.subject.rfc4514_string()
+            yield _warning(
+                f"peer {peers[1]}",
+                f"the authority {name!r} is in the bundles of {' and '.join(peers)}: it can speak for each of them",
+                "give every peer its own bundle, unless one organisation really runs both",
+            )
+
+
+def _lifetime(certificate: x509.Certificate, subject: str, what: str, now: datetime) -> Iterator[Finding]:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    mend = "replace it; the file is read again by itself"
+    if now < start:
+        yield _error(subject, f"{what} is not valid before {start:%Y-%m-%dT%H:%MZ}", "check the clocks, or wait")
+    elif end < now:
+        yield _error(subject, f"{what} expired at {end:%Y-%m-%dT%H:%MZ}", mend)
+    elif end - now < (end - start) / 5:
+        # A rotation at half of the lifetime, which is usual, should have replaced it by now.
+        yield _warning(subject, f"{what} expires at {end:%Y-%m-%dT%H:%MZ}", mend)
+
+
+def _warning(subject: str, message: str, mend: str) -> Finding:
+    return Finding(subject=subject, severity=Severity.WARNING, message=message, mend=mend)
+
+
+def _error(subject: str, message: str, mend: str) -> Finding:
+    return Finding(subject=subject, severity=Severity.ERROR, message=message, mend=mend)
