@@ -149,7 +149,11 @@ class Catalog:
         for shared in forms:
             if shared.service == service:
                 return shared
-        shared = _Shared(service, self._pack(service))
+        payload = self._pack(service)
+        for shared in forms:
+            if shared.payload == payload:  # they differ in what neither version of the protocol can say
+                return shared
+        shared = _Shared(service, payload)
         self._shared[service.name] = [*forms, shared]
         self._payload_bytes += len(shared.payload.v1alpha1) + len(shared.payload.v1alpha2)
         return shared
