@@ -119,7 +119,6 @@ class Consul:
             "limits { http_max_conns_per_client = 2000 }",
             "leave_on_terminate = false",
             "enable_central_service_config = true",
-            self._hcl,
         ]
         if not self.pki:
             hcl.append(f'addresses {{ http = "127.0.0.1 unix://{self.socket}" }}')
@@ -130,6 +129,7 @@ class Consul:
             )
         if self.token:
             hcl.append(f'acl {{ enabled = true default_policy = "deny" tokens {{ master = "{self.token}" }} }}')
+        hcl.append(self._hcl)  # last, so that a test's own setting stands
         return arguments + [part for line in hcl if line for part in ("-hcl", line)]
 
     def _ready(self) -> bool:

@@ -1,0 +1,173 @@
+"""python-consul2's API classes over our transport, with the defects of its own seam kept out. Typed at this edge.
+
+Its constructor is not used: it lets CONSUL_HTTP_* beat what it was given, and warns of deprecations. Answers
+are `(index, data)`, the index as a number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from consul import base
+
+from hamlet_consul.errors import ConsulDenied
+from hamlet_consul.transport import Transport, wait_text
+from hamlet_core.api import RegistryUnavailable
+
+TXN_OPERATIONS = 64
+"""Most operations of one transaction (Consul, "Transaction HTTP API")."""
+
+Operation = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a read returned: Consul's index of it (for the next blocking query) and the decoded data."""
+
+    index: int
+    data: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TxnResult:
+    """What became of a transaction: the entries it wrote, or the errors by the number of their operation.
+
+    A transaction with errors changed nothing.
+    """
+
+    written: tuple[dict[str, Any], ...] = ()
+    errors: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """How to wait for news: since which index, and for how long at most."""
+
+    index: int
+    wait: timedelta
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As python-consul2's methods take them; index 0 asks for an answer at once."""
+        return {"index": self.index, "wait": wait_text(self.wait)} if self.index > 0 else {}
+
+
+class _Config(base.Consul.Config):  # type: ignore[misc]  # python-consul2 is not typed
+    def put(self, data: Any, *, cas: int | None = None) -> Any:
+        """As its own, but `cas=0` means what Consul says it means: only if there is none yet."""
+        params = [("cas", cas)] if cas is not None else []
+        return self.agent.http.put(base.CB.json(), path="/v1/config", params=params, data=json.dumps(data))
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        """As its own, but an entry that is not there is None, not a tuple."""
+        return self.agent.http.get(_found, path=f"/v1/config/{kind}/{name}")  # type: ignore[no-any-return]
+
+
+class Client:
+    """The calls of the adapter. `catalog`, `health`, `config` and `kv` are python-consul2's own classes."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.http = transport
+        # What python-consul2's API classes read from the client that holds them; the transport adds the rest.
+        self.token = self.dc = None
+        self.consistency = "default"
+        self.scheme = transport.scheme
+        self.catalog = base.Consul.Catalog(self)
+        self.health = base.Consul.Health(self)
+        self.config = _Config(self)
+        self.kv = base.Consul.KV(self)
+        self.session = base.Consul.Session(self)
+        self.status = base.Consul.Status(self)
+        self.tokens = base.Consul.ACL.Tokens(self)
+
+    def close(self) -> None:
+        """End all calls, from any thread."""
+        self.http.close()
+
+    def services(self, block: Block | None = None) -> Answer:
+        """The tags of every service, by its name."""
+        return _answer(self.catalog.services(**_arguments(block)))
+
+    def checks(self, block: Block | None = None) -> Answer:
+        """Every check of every node and service."""
+        return _answer(self.health.state("any", **_arguments(block)))
+
+    def service(self, name: str) -> Answer:
+        """Every instance of a service, with its node and checks."""
+        return _answer(self.health.service(name))
+
+    def nodes(self, meta: Mapping[str, str] | None = None) -> Answer:
+        """Every node, or those that carry this meta."""
+        return _answer(self.catalog.nodes(node_meta=dict(meta or {})))
+
+    def node_services(self, node: str) -> Answer:
+        """A node and its services: `{"Node": ..., "Services": [...]}`, both None where there is none."""
+        return self._get(f"/v1/catalog/node-services/{node}")
+
+    def service_defaults(self, block: Block | None = None) -> Answer:
+        """Every `service-defaults` config entry."""
+        return self._get("/v1/config/service-defaults", block)
+
+    def ca_trust_domain(self) -> str:
+        """The trust domain of the Connect authority, or an empty string where Connect is off."""
+        try:
+            return str(self._get("/v1/connect/ca/roots").data.get("TrustDomain", ""))
+        except RegistryUnavailable as error:
+            if "Connect must be enabled" in str(error):
+                return ""
+            raise
+
+    def transact(self, operations: Sequence[Operation]) -> TxnResult:
+        """Apply up to 64 operations together or none; a conflict is a result, not an error."""
+        return self.http.put(_txn, path="/v1/txn", data=json.dumps(list(operations)))  # type: ignore[no-any-return]
+
+    def denied(self, wanted: Sequence[tuple[str, str, str]]) -> tuple[tuple[str, str, str], ...] | None:
+        """Which of these (resource, segment, access) the token lacks; None where ACL are off.
+
+        Raises `ConsulDenied` when the token is unknown to Consul.
+        """
+        body = [{"Resource": kind, "Segment": segment, "Access": access} for kind, segment, access in wanted]
+        return self.http.post(  # type: ignore[no-any-return]
+            _denied, path="/v1/internal/acl/authorize", data=json.dumps(body)
+        )
+
+    def _get(self, path: str, block: Block | None = None) -> Answer:
+        params = list(_arguments(block).items())
+        return _answer(self.http.get(base.CB.json(index=True), path=path, params=params))
+
+
+def _arguments(block: Block | None) -> dict[str, Any]:
+    return block.arguments if block else {}
+
+
+def _answer(given: Any) -> Answer:
+    index, data = given
+    return Answer(index=int(index or 0), data=data)
+
+
+def _found(response: Any) -> Any:
+    return None if response.code == 404 else json.loads(response.body)
+
+
+def _txn(response: Any) -> TxnResult:
+    if response.code == 200:
+        return TxnResult(written=tuple(json.loads(response.body)["Results"] or ()))
+    if response.code == 409:
+        errors = json.loads(response.body)["Errors"] or ()
+        return TxnResult(errors=tuple((error["OpIndex"], error["What"]) for error in errors))
+    message = f"Consul answered {response.code} to a transaction: {response.body[:300]}"
+    raise RegistryUnavailable(message)
+
+
+def _denied(response: Any) -> tuple[tuple[str, str, str], ...] | None:
+    if response.code == 401:
+        return None
+    if response.code != 200:
+        message = f"Consul does not say what the token may do ({response.code}): {response.body[:200]}"
+        raise ConsulDenied(message)
+    given = json.loads(response.body)
+    return tuple((one["Resource"], one["Segment"], one["Access"]) for one in given if not one["Allow"])

@@ -1,0 +1,302 @@
+"""The HTTP client that python-consul2's API classes call through, in place of its own: deadlines, retries, errors.
+
+It reads nothing from the environment. Made on urllib3, which costs half of what requests does per call and
+takes a TLS context and connections of ours without a detour. Decodes nothing and knows no endpoint by name.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+import urllib3
+from consul import base
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ReadTimeoutError
+
+from hamlet_consul.connection import Closed, Sockets, make_pool
+from hamlet_consul.errors import ConsulDenied, ConsulRefused, right_for
+from hamlet_core.api import ConfigError, RegistryUnavailable
+
+DEFAULT_WAIT = 300.0
+"""Seconds that Consul holds a blocking query for when it names no wait (Consul, "Blocking queries")."""
+SCOPED = ("catalog", "health", "kv", "config", "txn", "session", "query")
+"""Endpoints under /v1 that take a datacenter, a namespace and a partition."""
+CONSISTENT = ("catalog", "health", "kv", "config")
+"""Endpoints under /v1 whose reads take a consistency mode."""
+BUSY = frozenset({429, 500, 502, 503, 504})
+"""Answers to a read that another try may better: an election, a proxy between, a rate limit."""
+
+Params = Sequence[tuple[str, Any]] | Mapping[str, Any] | None
+Callback = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where Consul is and how to talk to it. Times are in seconds.
+
+    `address` is `http://host:port`, `https://host:port` or `unix:///path`. `timeout` bounds the wait for an
+    answer; a blocking query is given its own wait, the sixteenth that Consul adds as jitter, and this.
+    """
+
+    address: str = "http://127.0.0.1:8500"
+    token: str = ""
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    datacenter: str = ""
+    namespace: str = ""
+    partition: str = ""
+    consistency: str = "default"
+    connect_timeout: float = 3.0
+    timeout: float = 10.0
+    retries: int = 2
+
+
+class Requests:
+    """Counts the requests made, by endpoint (`health/state`, `txn`): what tests and benchmarks assert."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def count(self, path: str) -> None:
+        """Take one more request to `path` into account."""
+        with self._lock:
+            self._counts["/".join(path.removeprefix("/v1/").split("/")[:2])] += 1
+
+    def snapshot(self) -> Counter[str]:
+        """How many there were of each so far."""
+        with self._lock:
+            return Counter(self._counts)
+
+
+class _Retries(urllib3.Retry):
+    """urllib3's rule, but a deadline that passed is not waited for once more."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def read_deadline(params: Sequence[tuple[str, Any]], timeout: float) -> float:
+    """Seconds to wait for the answer to a call with these parameters.
+
+    A blocking query is answered within its wait and a sixteenth of it (Consul, "Blocking queries"); `timeout`
+    is what any answer may take on top.
+    """
+    named = dict(params)
+    if "index" not in named:
+        return timeout
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)", str(named.get("wait", "")))
+    wait = float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2]] if found else DEFAULT_WAIT
+    return wait + wait / 16 + timeout
+
+
+def wait_text(wait: timedelta) -> str:
+    """Write a duration as Consul reads it."""
+    return f"{round(wait.total_seconds() * 1000)}ms"
+
+
+class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not typed
+    """One pool of connections to one Consul agent. Safe from several threads; `close` ends all calls at once.
+
+    Every call raises `RegistryUnavailable` when Consul cannot be reached, does not answer in time or answers
+    that it cannot (5xx); `ConsulDenied` for 403; `ConsulRefused` for 400. All other answers go to the callback.
+    """
+
+    def __init__(self, settings: Settings, *, requests: Requests | None = None, connections: int = 4) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._sockets = Sockets()
+        self._pool: urllib3.HTTPConnectionPool | None = None
+        self.requests = requests or Requests()
+        self._where = parse_address(settings.address)
+        scheme, host, port, _ = self._where
+        super().__init__(host=host, port=port, scheme=scheme, timeout=settings.timeout)
+
+    def get(self, callback: Callback, path: str, params: Params = None, headers: Any = None) -> Any:
+        """Read `path`: the one call that is tried again."""
+        return callback(self._call("GET", path, params, headers, None))
+
+    def put(self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None) -> Any:
+        """Write `data` to `path`."""
+        return callback(self._call("PUT", path, params, headers, data))
+
+    def delete(
+        self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None
+    ) -> Any:
+        """Delete what is at `path`."""
+        return callback(self._call("DELETE", path, params, headers, data))
+
+    def post(self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None) -> Any:
+        """Post `data` to `path`."""
+        return callback(self._call("POST", path, params, headers, data))
+
+    def close(self) -> None:
+        """End every call, also the blocked ones of other threads, and let no new one be made."""
+        self._sockets.shutdown()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def _call(self, method: str, path: str, params: Params, headers: Any, data: Any) -> Any:
+        settings = self._settings
+        named = self._with_scope(method, path, params)
+        target = quote(path, safe="/:") + (f"?{urlencode(named)}" if named else "")
+        said = {"User-Agent": "hamlet-consul", **({"X-Consul-Token": settings.token} if settings.token else {})}
+        self.requests.count(path)
+        try:
+            response = self._open_pool().urlopen(
+                method,
+                target,
+                body=data or None,
+                headers={**said, **(headers or {})},
+                timeout=urllib3.Timeout(
+                    connect=settings.connect_timeout, read=read_deadline(named, settings.timeout)
+                ),
+                retries=self._retries(method),
+                redirect=False,
+            )
+        except Closed as error:
+            raise RegistryUnavailable(str(error)) from error
+        except (HTTPError, OSError) as error:
+            raise self._unreachable(path, error) from error
+        return self._answer(path, response)
+
+    def _retries(self, method: str) -> _Retries:
+        # A call that never was sent may be sent again, whatever it is; one that was, only if it is a read.
+        again = self._settings.retries
+        return _Retries(
+            total=None,
+            connect=again,
+            read=again if method == "GET" else False,
+            status=again if method == "GET" else 0,
+            redirect=0,
+            other=0,
+            allowed_methods=["GET"],
+            status_forcelist=BUSY if method == "GET" else None,
+            backoff_factor=0.05,
+            backoff_jitter=0.1,
+            backoff_max=0.5,
+            raise_on_status=False,
+            respect_retry_after_header=False,
+        )
+
+    def _with_scope(self, method: str, path: str, params: Params) -> list[tuple[str, Any]]:
+        named = list(params.items()) if isinstance(params, Mapping) else list(params or ())
+        keys = {key for key, _ in named}
+        endpoint = path.removeprefix("/v1/").partition("/")[0]
+        settings = self._settings
+        if endpoint in SCOPED:
+            scope = {"dc": settings.datacenter, "ns": settings.namespace, "partition": settings.partition}
+            named += [(key, value) for key, value in scope.items() if value and key not in keys]
+        if method == "GET" and endpoint in CONSISTENT and not keys & {"stale", "consistent"}:
+            named += [(mode, "") for mode in (settings.consistency,) if mode != "default"]
+        return named
+
+    def _open_pool(self) -> urllib3.HTTPConnectionPool:
+        with self._lock:
+            if self._pool is None:
+                if self._sockets.closed:
+                    message = "the connection to Consul was closed on purpose"
+                    raise Closed(message)
+                scheme, host, port, path = self._where
+                self._pool = make_pool(
+                    self._sockets,
+                    host=host,
+                    port=port,
+                    path=path,
+                    tls=self._tls() if scheme == "https" else None,
+                    size=self._connections,
+                )
+            return self._pool
+
+    def _tls(self) -> ssl.SSLContext:
+        settings = self._settings
+        try:
+            context = ssl.create_default_context(cafile=settings.ca)
+            if settings.certificate is not None:
+                context.load_cert_chain(settings.certificate, settings.key)
+        except (OSError, ssl.SSLError) as error:
+            files = ", ".join(str(file) for file in (settings.ca, settings.certificate, settings.key) if file)
+            message = f"the TLS files of Consul ({files}) cannot be used: {error}"
+            raise RegistryUnavailable(message, mend="look at `ca`, `certificate` and `key`") from error
+        return context
+
+    def _unreachable(self, path: str, error: Exception) -> RegistryUnavailable:
+        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+        if self._sockets.closed:
+            return RegistryUnavailable("the connection to Consul was closed on purpose")
+        if "SSL" in type(cause).__name__.upper() or isinstance(cause, ssl.SSLError):
+            # Files may have been renewed since: the next call reads them again.
+            with self._lock:
+                self._pool = None
+        doing = "cannot be connected to" if isinstance(cause, NewConnectionError) else "did not answer"
+        return RegistryUnavailable(f"Consul at {self._settings.address} {doing} ({path}): {cause}")
+
+    def _answer(self, path: str, response: Any) -> Any:
+        text = response.data.decode("utf-8", errors="replace")
+        said = " ".join(text.split())[:300]
+        if response.status >= 500 or response.status == 429:
+            message = f"Consul at {self._settings.address} answered {response.status} to {path}: {said}"
+            raise RegistryUnavailable(message)
+        if response.status == 403:
+            message = f"Consul refuses the token for {path}: {said}"
+            raise ConsulDenied(message, mend=f"give the token the right {right_for(path)}")
+        if response.status in (400, 405, 413):
+            message = f"Consul refuses the call {path} ({response.status}): {said}"
+            raise ConsulRefused(message)
+        if response.headers.get("X-Consul-KnownLeader") == "false" and path.startswith(("/v1/catalog", "/v1/health")):
+            # Only a stale read gets this far without a leader; what it says may be from before a restore.
+            message = f"Consul at {self._settings.address} knows no leader ({path})"
+            raise RegistryUnavailable(message)
+        return base.Response(response.status, response.headers, text, response.data)
+
+
+def parse_address(address: str) -> tuple[str, str, int, str]:
+    """Divide an address into scheme, host (IPv6 in brackets), port and, for a Unix socket, its path.
+
+    Raises `ConfigError` for one that is neither http, https nor unix, or that has more than host and port.
+    """
+    parts = urlsplit(address)
+    mend = "write http://host:8500, https://host:8501 or unix:///run/consul/http.sock"
+    if parts.scheme == "unix":
+        path = unquote(parts.netloc + parts.path)
+        if path.startswith("/") and len(path) > 1:
+            return "http", "localhost", 80, path
+    elif parts.scheme in ("http", "https"):
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            message = f"address {address!r}: {error}"
+            raise ConfigError(message, mend=mend) from error
+        if host and not parts.path.strip("/") and not parts.query and not parts.username:
+            shown = f"[{host}]" if ":" in host else host
+            return parts.scheme, shown, port or (8501 if parts.scheme == "https" else 8500), ""
+    message = f"address {address!r} is no address of a Consul agent"
+    raise ConfigError(message, mend=mend)
+
+
+def jittered(seconds: float) -> float:
+    """The same time, up to a quarter longer: many clients shall not come back at once."""
+    return seconds * (1 + random.random() / 4)  # noqa: S311 - spreading load, no secret

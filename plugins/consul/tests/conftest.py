@@ -1,0 +1,114 @@
+"""Fixtures of the adapter's tests: ways to the real Consul. Nothing of Consul is faked."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hamlet_consul.client import Client
+from hamlet_consul.transport import Settings, Transport
+
+from tests.backends.consul import Consul
+
+MakeClient = Callable[..., Client]
+
+
+def settings_of(consul: Consul, **changes: Any) -> Settings:
+    """Everything that is needed to reach this Consul as its bootstrap token."""
+    given: dict[str, Any] = {"address": consul.address, "token": consul.token}
+    if consul.pki:
+        given |= {"ca": consul.pki.ca, "certificate": consul.pki.client[0], "key": consul.pki.client[1]}
+    return Settings(**(given | changes))
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    """Make a client of a Consul, closed after the test: `make_client(consul, timeout=1.0)`."""
+    made: list[Client] = []
+
+    def make(consul: Consul, **changes: Any) -> Client:
+        made.append(Client(Transport(settings_of(consul, **changes))))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+class CuttingProxy:
+    """A proxy in front of a Consul that forwards requests and cuts the connection instead of the first answers."""
+
+    def __init__(self, consul: Consul, cuts: int) -> None:
+        self._target = ("127.0.0.1", consul.port)
+        self._cuts = cuts
+        self.requests = 0
+        self._near: socket.socket | None = None
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            self._near = near
+            with near, socket.create_connection(self._target) as far:
+                while request := self._request(near):
+                    self.requests += 1
+                    far.sendall(request)
+                    answer = far.recv(65536)
+                    if self._cuts > 0:
+                        self._cuts -= 1
+                        break
+                    near.sendall(answer)
+
+    @staticmethod
+    def _request(near: socket.socket) -> bytes:
+        """One whole request, or nothing when there is no further one."""
+        request = b""
+        try:
+            while b"\r\n\r\n" not in request:
+                part = near.recv(65536)
+                if not part:
+                    return b""
+                request += part
+            length = re.search(rb"(?i)content-length: (\d+)", request)
+            whole = request.index(b"\r\n\r\n") + 4 + (int(length[1]) if length else 0)
+            while len(request) < whole:
+                request += near.recv(65536)
+        except OSError:
+            return b""
+        return request
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with contextlib.suppress(OSError):  # it may have ended by itself
+            if self._near is not None:
+                self._near.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+
+
+@pytest.fixture
+def cut_answers() -> Iterator[Callable[..., CuttingProxy]]:
+    """Put a proxy before a Consul that cuts the first `cuts` answers."""
+    made: list[CuttingProxy] = []
+
+    def make(consul: Consul, *, cuts: int) -> CuttingProxy:
+        made.append(CuttingProxy(consul, cuts))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
