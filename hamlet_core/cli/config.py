@@ -12,8 +12,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from hamlet_core.api.errors import ConfigError, HamletError
-from hamlet_core.api.hookspecs import AdapterOptions
+from hamlet_core.api.errors import ConfigError
 from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import console, emit, json_option, styled
 from hamlet_core.cli.settings import Settings, pass_settings
@@ -24,6 +23,7 @@ from hamlet_core.config.references import Referenced
 from hamlet_core.config.schema import schema as schema_of
 from hamlet_core.config.values import Loc, format_duration
 from hamlet_core.plugins import loader
+from hamlet_core.plugins.options import adapter_options
 
 
 @click.group()
@@ -91,32 +91,6 @@ def show(settings: Settings, *, as_json: bool) -> None:
         kind = loaded.config.registries[name].kind
         data["registries"][name] = {"kind": kind, **_shown(own, ("registries", name), loaded)}
     emit(data, lambda _: click.echo(_yaml(data), nl=False), as_json=as_json)
-
-
-def adapter_options(loaded: Loaded) -> Mapping[str, AdapterOptions]:
-    """Read the options of every registry with its adapter's own model.
-
-    Raises `ConfigProblems` with all that is wrong: kinds and plugins that are not installed or cannot be
-    loaded, and options, each with file and line.
-    """
-    problems: list[Problem] = []
-    options: dict[str, AdapterOptions] = {}
-    for name, registry in loaded.config.registries.items():
-        try:
-            adapter = loader.load([registry.kind]).adapters[registry.kind]
-            options[name] = loaded.options(name, adapter.options)
-        except ConfigProblems as error:
-            problems += error.problems
-        except HamletError as error:
-            problems.append(loaded.places.problem(("registries", name, "kind"), str(error), error.mend))
-    for index, plugin in enumerate(loaded.config.plugins):
-        try:
-            loader.load([], [plugin])
-        except HamletError as error:
-            problems.append(loaded.places.problem(("plugins", index), str(error), error.mend))
-    if problems:
-        raise ConfigProblems(problems)
-    return options
 
 
 def _shown(value: Any, loc: Loc, loaded: Loaded) -> Any:

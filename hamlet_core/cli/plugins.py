@@ -66,4 +66,4 @@ def _show(console: Console, found: list[PluginInfo]) -> None:
         )
         for each in found
     ]
-    console.print(table("NAME", "DISTRIBUTION", "VERSION", "PROVIDES", "ABOUT", rows=rows))
+    console.print(table("plugin", "distribution", "version", "provides", "about", rows=rows))

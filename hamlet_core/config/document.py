@@ -72,9 +72,7 @@ class _Reader:
 
     def value(self, node: Node, loc: Loc) -> object:
         self._values += 1
-        if self._values > MAX_VALUES or len(loc) > MAX_DEPTH:
-            if not self.problems or self.problems[-1].mend != _RUNAWAY:
-                self._problem(node, loc, "too many or too deeply nested values", _RUNAWAY)
+        if self._runaway(node, loc, len(loc)):
             return None
         if isinstance(node, MappingNode) and node.tag == _TAG + "map":
             return {
@@ -103,15 +101,15 @@ class _Reader:
         self.lines.setdefault(loc, key.start_mark.line + 1)
         return self.value(node, loc)
 
-    def _entries(self, node: MappingNode, loc: Loc) -> list[tuple[str, Node, Node]]:
+    def _entries(self, node: MappingNode, loc: Loc, depth: int = 0) -> list[tuple[str, Node, Node]]:
         """The keys of a mapping with what `<<` brings in; its own keys win over those."""
         own: dict[str, tuple[Node, Node]] = {}
         merged: dict[str, tuple[Node, Node]] = {}
         for key_node, value in node.value:
             if key_node.tag == _TAG + "merge":
-                for source in self._sources(value, loc):
-                    for key, *pair in self._entries(source, loc):
-                        merged.setdefault(key, (pair[0], pair[1]))
+                for source in self._sources(value, loc, depth):
+                    for key, source_key, source_value in self._entries(source, loc, depth + 1):
+                        merged.setdefault(key, (source_key, source_value))
             elif not isinstance(key_node, ScalarNode):
                 self._problem(key_node, loc, "a key must be text", "put it in quotes")
             elif (key := str(key_node.value)) in own:
@@ -121,13 +119,24 @@ class _Reader:
                 own[key] = (key_node, value)
         return [(key, *pair) for key, pair in {**merged, **own}.items()]
 
-    def _sources(self, value: Node, loc: Loc) -> Iterator[MappingNode]:
-        self._values += 1
+    def _sources(self, value: Node, loc: Loc, depth: int) -> Iterator[MappingNode]:
+        """The mappings that a `<<` merges: one, or a list of them."""
         for source in value.value if isinstance(value, SequenceNode) else [value]:
-            if isinstance(source, MappingNode) and self._values <= MAX_VALUES:
+            self._values += 1
+            if self._runaway(value, loc, depth):
+                return
+            if isinstance(source, MappingNode):
                 yield source
             else:
                 self._problem(value, loc, "`<<` merges mappings alone", "write for example <<: *defaults")
+
+    def _runaway(self, node: Node, loc: Loc, depth: int) -> bool:
+        """Whether aliases have made more of the file than a configuration is; it is reported once."""
+        if self._values <= MAX_VALUES and depth <= MAX_DEPTH:
+            return False
+        if not any(problem.mend == _RUNAWAY for problem in self.problems):
+            self._problem(node, loc[:2], "too many or too deeply nested values", _RUNAWAY)
+        return True
 
     def _problem(self, node: Node, loc: Loc, message: str, mend: str) -> None:
         where = f"{self._name}:{node.start_mark.line + 1}"

@@ -65,10 +65,8 @@ def _fill(text: str, environ: Mapping[str, str]) -> str:
             return "${"
         parts = None if match[1] is None else _NAME.fullmatch(match[1])
         if parts is None:
-            message = (
-                f"{match[0]!r} is no reference: write ${{NAME}} or ${{NAME:-default}}, and $${{ for a literal ${{"
-            )
-            raise BrokenReference(message)
+            message = f"{match[0]!r} is no reference"
+            raise BrokenReference(message, mend="write ${NAME} or ${NAME:-default}, and $${ for a literal ${")
         name, default = parts.groups()
         value = environ.get(name)
         if default is not None:
