@@ -45,7 +45,7 @@ class AdapterOptions(BaseModel):
     (`${ENV}`, `file:...`).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Severity(StrEnum):

@@ -51,10 +51,12 @@ def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
         problems = [Problem(where=error.where or str(path), key="", message=message, mend=error.mend)]
     else:
         found = loaded.config
-        counts = f"{len(found.registries)} registries, {len(found.peers)} peers, {len(found.publish)} publish rules"
+        counts = (
+            f"registries: {len(found.registries)}, peers: {len(found.peers)}, publish rules: {len(found.publish)}"
+        )
         emit(
             {"file": str(path), "ok": True, "problems": []},
-            lambda out: out.print(styled(f"{path}: no problems (mesh {found.mesh.name}: {counts})", "green")),
+            lambda out: out.print(styled(f"{path}: no problems (mesh: {found.mesh.name}, {counts})", "green")),
             as_json=as_json,
         )
         return

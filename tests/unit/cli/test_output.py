@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from io import StringIO
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from rich.console import Console
+
+from hamlet_core.cli.output import console, emit, styled, table
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    name: str
+    since: datetime
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _nothing(_: Console) -> None:
+    pytest.fail("nothing is to be rendered")
+
+
+def test_json_is_one_document_with_the_keys_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    since = datetime(2026, 3, 1, tzinfo=UTC)
+    data = {
+        "z": Thing("a", since),
+        "a": timedelta(seconds=1.5),
+        "path": Path("/x"),
+        "colour": Colour.RED,
+        "set": {"b", "a"},
+        "map": MappingProxyType({"k": None}),
+    }
+    emit(data, _nothing, as_json=True)
+    printed = capsys.readouterr().out
+    assert list(json.loads(printed).items()) == [
+        ("z", {"name": "a", "since": "2026-03-01T00:00:00+00:00"}),
+        ("a", 1.5),
+        ("path", "/x"),
+        ("colour", "red"),
+        ("set", ["a", "b"]),
+        ("map", {"k": None}),
+    ]
+
+
+def test_what_has_no_form_in_json_is_a_fault() -> None:
+    with pytest.raises(TypeError, match="object has no form in JSON"):
+        emit({"x": object()}, _nothing, as_json=True)
+
+
+def _show(rows: list[tuple[object, ...]]) -> Callable[[Console], None]:
+    return lambda out: out.print(table("service", "reason", rows=rows))
+
+
+def test_nothing_is_cut_off_or_coloured_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 5000
+    emit([], _show([("orders", styled(long, "red")), (None, 3)]), as_json=False)
+    printed = capsys.readouterr().out
+    assert long in printed
+    assert "\x1b" not in printed
+    assert [line.split() for line in printed.splitlines()][2:] == [["orders", long], ["3"]]
+
+
+def test_a_terminal_gets_colours_and_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    emit([], _show([("orders", styled("y" * 100, "red"))]), as_json=False)
+    assert "\x1b[31m" in terminal.getvalue()
+    assert terminal.getvalue().count("y") == 100  # folded over lines, not cut
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    emit([], _show([("orders", styled("refused", "red"))]), as_json=False)
+    assert "\x1b[31m" not in terminal.getvalue()
+
+
+def test_data_is_neither_markup_nor_control(capsys: pytest.CaptureFixture[str]) -> None:
+    emit([], _show([("[red]orders[/nothing]", ":smile: \x1b[2J\x9b1m")]), as_json=False)
+    printed = capsys.readouterr().out
+    assert "[red]orders[/nothing]" in printed
+    assert ":smile:" in printed
+    assert not {"\x1b", "\x9b"} & set(printed)
+
+
+def test_standard_error_has_a_console_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    console(stderr=True).print("wrong")
+    assert capsys.readouterr() == ("", "wrong\n")
