@@ -46,8 +46,10 @@ def own_findings(
             )
         )
     if bundle is not None:
+        # Its lifetime was judged above; here it is only about who signed it.
+        moment = max(judged_at(leaf, now), leaf.not_valid_before_utc)
         try:
-            verify_peer(credentials.chain, bundle, Expected(fingerprint=fingerprint(leaf)), judged_at(leaf, now))
+            verify_peer(credentials.chain, bundle, Expected(fingerprint=fingerprint(leaf)), moment)
         except IdentityError as error:
             message = f"our certificate does not verify against our own bundle {bundle.source}: {error}"
             trouble.append(

@@ -277,17 +277,17 @@ class IdentitySource:
             self._reconfigured.clear()
             yield
             folders = self._folders()
-            events = awatch(
-                *folders,
-                watch_filter=None,
-                debounce=200,
-                step=20,
-                stop_event=self._reconfigured,
-                rust_timeout=int(_SWEEP_SECONDS * 1000),
-                yield_on_timeout=True,
-                recursive=False,
-            )
             try:
+                events = awatch(
+                    *folders,
+                    watch_filter=None,
+                    debounce=200,
+                    step=20,
+                    stop_event=self._reconfigured,
+                    rust_timeout=int(_SWEEP_SECONDS * 1000),
+                    yield_on_timeout=True,
+                    recursive=False,
+                )
                 async with contextlib.aclosing(events):
                     async for _ in events:
                         yield

@@ -198,7 +198,8 @@ def verify_peer(chain: Sequence[x509.Certificate], bundle: TrustBundle, expected
         builder.build_client_verifier().verify(leaf, list(chain[1:]))
     except (VerificationError, ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
         # The library gives the debug form of the certificate in parentheses: noise in a log line.
-        cause = re.sub(r" \(encountered processing .*", "", str(error)).removeprefix("validation failed: ")
+        cause = re.sub(r" \(encountered processing .*", "", str(error))
+        cause = cause.removeprefix("validation failed: ").removeprefix("candidates exhausted: ")
         raise IdentityError(
             f"the certificate of {identity} does not verify against that peer's own trust bundle: {cause}",
             mend=f"valid {validity(leaf)}, issued by {leaf.issuer.rfc4514_string()!r}; if that authority is the"
