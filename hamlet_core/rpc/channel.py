@@ -146,9 +146,10 @@ def peer_chain(context: Any) -> list[x509.Certificate]:
         raise IdentityError(
             f"the connection is {version or 'not TLS'}; TLS 1.2 is the least", mend="the peer must use TLS 1.2 or 1.3"
         )
-    pem = b"".join(properties.get("x509_pem_cert_chain") or properties.get("x509_pem_cert", []))
+    # On the accepting side the "chain" is what came after the leaf; duplicates make no difference.
+    pem = b"".join([*properties.get("x509_pem_cert", []), *properties.get("x509_pem_cert_chain", [])])
     try:
-        return x509.load_pem_x509_certificates(pem)
+        return list(dict.fromkeys(x509.load_pem_x509_certificates(pem)))
     except ValueError as error:
         raise IdentityError("no certificate that can be read was presented") from error
 

@@ -27,6 +27,9 @@ log = structlog.get_logger()
 DIAL_DELAY = 5.0
 """Seconds for which the side that does not dial first waits to be dialled."""
 
+CONNECT_WITHIN = 15.0
+"""Seconds for name, connection, TLS and HTTP/2 together."""
+
 VERSIONS: dict[str, tuple[Codec, ...]] = {
     "v1alpha2": (V1Alpha2(),),
     "v1alpha1": (V1Alpha1(),),
@@ -43,6 +46,8 @@ class Link:
         self._sink = sink
         self.tunnel: Tunnel | None = None
         self.attempts = 0
+        self.identity = ""
+        """What the peer proved to be when it was last dialled."""
         self.stopped_for_good = False
 
     async def run(self) -> None:
@@ -87,7 +92,7 @@ class Link:
         self.tunnel = Tunnel(address, self._source, self._peering.name)
         try:
             target = await self.tunnel.start()
-            async with open_channel(target) as channel:
+            async with open_channel(target, keepalive=False) as channel:
                 end = await self._stream(channel, VERSIONS[self._peering.settings.api])
             error = self.tunnel.last_error
             if error is not None and end.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN):
@@ -107,13 +112,11 @@ class Link:
 
     async def _establish(self, channel: grpc.aio.Channel, codec: Codec) -> StreamEnd:
         peering = self._peering
-        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{codec.service}/{METHOD}")
-        try:
-            async with asyncio.timeout(DIAL_DELAY * 3):
-                await channel.channel_ready()
-        except TimeoutError:
+        method = channel.stream_stream(f"/{codec.service}/{METHOD}", None, None)
+        if not await _connected(channel):
             return StreamEnd(grpc.StatusCode.UNAVAILABLE, f"no connection to {peering.settings.address}")
-        call = method(metadata=OURS.metadata())
+        self.identity = (self.tunnel and self.tunnel.identity) or ""
+        call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None, metadata=grpc.aio.Metadata(*OURS.metadata()))
         stream = PeerStream(
             call,
             codec,
@@ -121,7 +124,6 @@ class Link:
             settings=peering.settings,
             dialled=True,
             extensions=PLAIN,
-            chain=(),
             sink=self._sink,
             on_subscribe=peering.subscribed,
             on_proven=peering.proven,
@@ -160,3 +162,16 @@ class Link:
             "the peer ended the stream at once and without an error: "
             f"its operator may have agreed on another context than {context!r} (peers.{self._peering.name}.context)",
         )
+
+
+async def _connected(channel: grpc.aio.Channel) -> bool:
+    """Whether the channel comes up at the first try; our own backoff decides when the next one is."""
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                    return False
+                await channel.wait_for_state_change(state)
+    except TimeoutError:
+        return False
+    return True

@@ -196,6 +196,11 @@ class OwnerSession:
         """Whether a message waits for its answer."""
         return bool(self._sent)
 
+    def move(self, audience: str) -> None:
+        """Publish another view from now on; the consumer gets the difference."""
+        self._subscription.move(audience)
+        self._wake.set()
+
     def extensions_changed(self) -> None:
         """The peer's extensions became known: there may be more room."""
         self._wake.set()

@@ -117,6 +117,13 @@ class Peering:
         stream.unpublish()
         self._arrange()
 
+    def update(self, settings: Peer, audience: str) -> None:
+        """Go on with changed settings, publishing to another audience if the policy says so."""
+        self.settings = settings
+        for stream in self._streams:
+            if stream.owner is not None:
+                stream.owner.move(audience)
+
     def close(self, code: grpc.StatusCode, reason: str) -> None:
         """End every stream."""
         for stream in self._streams:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import grpc
 import structlog
@@ -40,9 +41,8 @@ class FederationServer:
     ) -> None:
         self._sink = sink
         self._peering = peering
-        self._server = grpc.aio.server(
-            interceptors=[IdentityInterceptor(source, on_refused)], options=server_options()
-        )
+        self._interceptor = IdentityInterceptor(source, on_refused)
+        self._server = grpc.aio.server(interceptors=[self._interceptor], options=server_options())
         handlers = [grpc.method_handlers_generic_handler(c.service, {METHOD: self._handler(c)}) for c in CODECS]
         self._server.add_generic_rpc_handlers(handlers)
         self._health = HealthServicer()
@@ -59,12 +59,16 @@ class FederationServer:
         """Refuse what is new, give what stands `grace` seconds, then cut it."""
         await self._server.stop(grace)
 
-    def _handler(self, codec: Codec) -> grpc.RpcMethodHandler:
+    def recheck(self, now: datetime) -> None:
+        """Certificates changed: end the streams of peers whose authority is no longer trusted."""
+        self._interceptor.recheck(now)
+
+    def _handler(self, codec: Codec) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def establish_stream(requests: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
             del requests  # read() and write() of the context let both directions wait apart
             await self._serve(codec, context, CALLER.get())
 
-        handler: grpc.RpcMethodHandler = grpc.stream_stream_rpc_method_handler(establish_stream)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(establish_stream)
         return handler
 
     async def _serve(self, codec: Codec, context: grpc.aio.ServicerContext[bytes, bytes], caller: Caller) -> None:
@@ -81,7 +85,6 @@ class FederationServer:
             settings=peering.settings,
             dialled=False,
             extensions=agreed,
-            chain=caller.chain,
             sink=self._sink,
             on_subscribe=peering.subscribed,
             on_proven=peering.proven,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import grpc
 import structlog
-from cryptography import x509
+from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs do not have it
 
 from hamlet_core.config.model import Peer
 from hamlet_core.publish.catalog import Subscription
@@ -37,8 +37,7 @@ class Call(Protocol):
 class PeerStream:
     """A stream that is up. `dialled` says that we opened it; `run` returns how it ended.
 
-    Of the roles it may carry, `subscribe` starts ours as consumer, `publish` ours as owner. `chain` is what
-    the peer presented when it dialled us (empty where we dialled: the tunnel has it).
+    Of the roles it may carry, `subscribe` starts ours as consumer, `publish` ours as owner.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class PeerStream:
         settings: Peer,
         dialled: bool,
         extensions: Extensions,
-        chain: Sequence[x509.Certificate],
         sink: ImportSink,
         on_subscribe: Callable[[PeerStream, Subscribe], None],
         on_proven: Callable[[PeerStream], None],
@@ -61,7 +59,6 @@ class PeerStream:
         self.settings = settings
         self.dialled = dialled
         self.extensions = extensions
-        self.chain = tuple(chain)
         self.since = datetime.now(UTC)
         self._on_subscribe = on_subscribe
         self._on_proven = on_proven
@@ -187,7 +184,7 @@ class PeerStream:
     async def _read(self) -> None:
         while True:
             frame = await self._call.read()
-            if frame is grpc.aio.EOF:
+            if frame is EOF:
                 raise StreamEnd(CLOSED_CLEANLY, "the peer ended the stream")
             try:
                 messages = self.codec.read(frame, from_server=self.dialled)

@@ -65,8 +65,8 @@ def from_message(message: pb.FederatedService) -> FederatedService:
         endpoints=tuple(Endpoint(address=e.address, port=e.port) for e in message.endpoints),
         sans=(plain_san(message.san),) if message.san else (),
         instances=tuple(
-            Instance(id=protocol.lower(), protocol=protocol.upper(), metadata=dict(metadata))
-            for protocol in dict.fromkeys(message.protocols)
+            Instance(id=protocol.lower(), protocol=protocol, metadata=dict(metadata))
+            for protocol in dict.fromkeys(protocol.upper() for protocol in message.protocols)
         ),
     )
 

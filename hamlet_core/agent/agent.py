@@ -1,0 +1,253 @@
+"""The agent: one mesh's end of the federation, from its configuration to its running parts.
+
+It opens the registries, serves and dials the peers, and takes over a changed configuration without
+dropping a stream that the change does not concern.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import structlog
+
+from hamlet_core.agent.importer import Importer, Lane
+from hamlet_core.agent.publisher import Publisher
+from hamlet_core.agent.supervise import Supervisor
+from hamlet_core.api import AdapterContext, ConfigError, HamletError
+from hamlet_core.config.load import Loaded
+from hamlet_core.config.model import Config, Peer
+from hamlet_core.identity.source import IdentitySource
+from hamlet_core.imports.reconciler import Reconciler
+from hamlet_core.plugins import loader
+from hamlet_core.plugins.opening import open_registry
+from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.publish.catalog import Catalog, Payload, Subscription
+from hamlet_core.publish.policy import Policy
+from hamlet_core.publish.publication import Publication
+from hamlet_core.rpc.link import Link
+from hamlet_core.rpc.peering import Peering
+from hamlet_core.rpc.server import CODECS, FederationServer
+
+log = structlog.get_logger()
+
+DRAIN = 2.0
+"""Seconds that streams get to end when the agent stops."""
+LOOK_AT_CLOCK = 60.0
+"""At most so many seconds pass between two looks at the clock for rules that begin or end: it may be set."""
+FIXED_KEYS = ("mesh", "listen", "admin", "registries", "plugins", "log")
+"""The keys of the configuration that only a restart can change."""
+LINK_KEYS = (
+    "address", "bundle", "trust_domain", "spiffe_id", "dns_name", "fingerprint", "api", "context", "quiet",
+    "ack_timeout", "backoff_cap",
+)  # fmt: skip
+"""The settings of a peer that a standing stream was made with."""
+
+
+class Agent:
+    """Everything that runs for one configuration. `start` it once, `stop` it once."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        config = loaded.config
+        moment = datetime.now(UTC)
+        self.loaded = loaded
+        self.started = moment
+        self.supervisor = Supervisor()
+        self.identity = IdentitySource(config.identity, config.peers)
+        packers = {codec.api: codec.pack for codec in CODECS}
+        self.catalog = Catalog(lambda service: Payload(**{api: pack(service) for api, pack in packers.items()}))
+        self.publication = Publication(Policy.of(config), self.catalog, moment)
+        self.plugins = loader.load({registry.kind for registry in config.registries.values()}, config.plugins)
+        self.ports = {name: self._open(name) for name in config.registries}
+        self.publishers = {
+            name: Publisher(port, self.publication, self._published) for name, port in self.ports.items()
+        }
+        lanes = [Lane(port, Reconciler(name, config)) for name, port in self.ports.items()]
+        self.importer = Importer(config, lanes)
+        self.peerings: dict[str, Peering] = {}
+        self.links: dict[str, Link] = {}
+        self.refused = 0
+        """Callers turned away because no peer's bundle vouches for them."""
+        self.last_refusal = ""
+        self._subscriptions: dict[str, set[Subscription]] = {}
+        self.server: FederationServer | None = None
+        self._ready = asyncio.Event()
+        self._boundary = asyncio.Event()
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.loaded.config
+
+    def _open(self, name: str) -> RegistryPort:
+        config = self.config
+        mesh = config.mesh
+        context = AdapterContext(
+            name=name,
+            mesh=mesh.name,
+            domain=mesh.domain,
+            trust_domain=mesh.trust_domain,
+            directory=self.loaded.path.absolute().parent,
+        )
+        try:
+            return open_registry(name, config.registries[name], self.plugins, context)
+        except ConfigError as error:
+            if error.where:
+                raise
+            raise ConfigError(str(error), where=self.loaded.locate(f"registries.{name}"), mend=error.mend) from error
+
+    @property
+    def not_ready(self) -> str:
+        """Why the agent neither serves nor dials yet, or an empty string."""
+        silent = [name for name, publisher in self.publishers.items() if not publisher.reported]
+        return f"waiting for the first report of registry {', '.join(silent)}" if silent else ""
+
+    async def start(self) -> None:
+        """Start every part; raises `HamletError` when the port cannot be had or our certificate is unusable."""
+        self.identity.credentials  # noqa: B018 - an agent without a certificate must not start
+        config = self.config
+        self.server = FederationServer(config.listen, self.identity, self.importer, self.peerings.get, self._refused)
+        for name, peer in config.peers.items():
+            self._add_peer(name, peer)
+        await self.server.start()
+        log.info("serving peers", listen=config.listen, port=self.server.port, mesh=config.mesh.name)
+        for name, publisher in self.publishers.items():
+            self.supervisor.start(f"watch {name}", publisher.run)
+        for lane in self.importer.lanes:
+            self.supervisor.start(f"imports {lane.port.name}", lane.run)
+        self.supervisor.start("certificates", lambda: self.identity.watch(self.certificates_changed))
+        self.supervisor.start("rule times", self._follow_rule_times)
+
+    async def stop(self) -> None:
+        """Drain and stop: peers keep what they have of us, and we keep what we have of them."""
+        log.info("stopping")
+        if self.server is not None:
+            await self.server.stop(DRAIN)
+        await self.supervisor.stop_all()
+        await asyncio.gather(*(port.close() for port in self.ports.values()))
+
+    # --- peers -----------------------------------------------------------------------------------
+
+    def _add_peer(self, name: str, peer: Peer) -> None:
+        ours, theirs = self.config.mesh.trust_domain, peer.trust_domain
+        peering = Peering(
+            name,
+            peer,
+            self.importer,
+            subscription=self._subscribe,
+            dials_first=theirs is None or peer.api == "v1alpha1" or ours < theirs,
+        )
+        link = Link(peering, self.identity, self.importer)
+        self.peerings[name], self.links[name] = peering, link
+
+        async def dial() -> None:
+            await self._ready.wait()
+            await link.run()
+
+        self.supervisor.start(f"link {name}", dial)
+
+    async def _remove_peer(self, name: str, code: grpc.StatusCode, reason: str) -> None:
+        self.peerings[name].close(code, reason)
+        await self.supervisor.stop(f"link {name}")
+        del self.peerings[name], self.links[name]
+
+    def _subscribe(self, peer: str) -> Subscription | None:
+        if not self.publication.ready:
+            return None
+        return self.catalog.subscribe(self.publication.audience(peer))
+
+    def _refused(self, reason: str) -> None:
+        self.refused += 1
+        self.last_refusal = reason
+        log.warning("caller refused", reason=reason)
+
+    def certificates_changed(self) -> None:
+        """Certificates or bundles are new: end the streams whose trust is gone, dial again where it may be back."""
+        moment = datetime.now(UTC)
+        if self.server is not None:
+            self.server.recheck(moment)
+        for name, link in list(self.links.items()):
+            if link.tunnel is not None:
+                link.tunnel.recheck(moment)
+            self._dial_again(name)
+
+    def _dial_again(self, name: str) -> None:
+        """A link that had stopped for good gets another chance."""
+        if self.links[name].stopped_for_good:
+            self.links[name] = link = Link(self.peerings[name], self.identity, self.importer)
+            self.supervisor.start(f"link {name}", link.run)
+
+    # --- publishing ------------------------------------------------------------------------------
+
+    def _published(self, names_changed: bool) -> None:
+        if names_changed or not self._ready.is_set():
+            self.importer.set_local_names(frozenset(self.publication.local_names()))
+        if self.publication.ready:
+            self._ready.set()
+
+    async def _follow_rule_times(self) -> None:
+        while True:
+            self._boundary.clear()
+            moment = datetime.now(UTC)
+            self.publication.tick(moment)
+            boundary = self.publication.next_boundary(moment)
+            wait = LOOK_AT_CLOCK if boundary is None else (boundary - moment).total_seconds()
+            try:
+                async with asyncio.timeout(min(max(0.0, wait), LOOK_AT_CLOCK)):
+                    await self._boundary.wait()
+            except TimeoutError:
+                continue
+
+    # --- a changed configuration -----------------------------------------------------------------
+
+    async def reload(self, loaded: Loaded) -> None:
+        """Take over a configuration; what it does not change goes on undisturbed.
+
+        Raises `HamletError`, and changes nothing, where it changes what only a restart can: our mesh, our
+        addresses, the registries and plugins.
+        """
+        old, new = self.config, loaded.config
+        fixed = [key for key in FIXED_KEYS if getattr(old, key) != getattr(new, key)]
+        if fixed:
+            message = (
+                f"{', '.join(fixed)} cannot change while the agent runs; nothing of the new configuration is in force"
+            )
+            raise HamletError(message, mend="restart the agent: it loses and deletes nothing")
+        self.loaded = loaded
+        self.identity.configure(new.identity, new.peers)
+        moment = datetime.now(UTC)
+        if self.publication.set_policy(Policy.of(new), moment):
+            self.importer.set_local_names(frozenset(self.publication.local_names()))
+        walk_anew = self.importer.configure(new)
+        for name in [name for name in self.peerings if name not in new.peers]:
+            await self._remove_peer(name, grpc.StatusCode.UNAUTHENTICATED, "this mesh no longer has you as its peer")
+        for name, peer in new.peers.items():
+            if name not in self.peerings:
+                self._add_peer(name, peer)
+            elif name in walk_anew or any(getattr(peer, key) != getattr(old.peers[name], key) for key in LINK_KEYS):
+                await self._remove_peer(name, grpc.StatusCode.UNAVAILABLE, "the settings of this link have changed")
+                self._add_peer(name, peer)
+            else:
+                self.peerings[name].update(peer, self.publication.audience(name))
+        self.certificates_changed()
+        self._boundary.set()
+        log.info("configuration taken over", path=str(loaded.path))
+
+    async def leave(self, peer: str) -> None:
+        """Withdraw what came from `peer` and forget it."""
+        if peer in self.peerings:
+            await self._remove_peer(
+                peer, grpc.StatusCode.UNAUTHENTICATED, "this mesh has left the federation with you"
+            )
+        self.importer.leave(peer)
+
+    async def drained(self, peer: str, within: timedelta) -> bool:
+        """Wait until nothing of `peer` is left in any registry; False when that takes longer than `within`."""
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                while any(lane.reconciler.status(peer).standing for lane in self.importer.lanes):
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,259 @@
+"""The importing half of the agent: what owners send goes to the reconciler of each registry, and its plan to it.
+
+One lane per registry: a registry that is down or slow holds up its own imports only. Nothing is decided
+here; the reconcilers decide, the ports act, and the lanes carry between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from hamlet_core import backoff
+from hamlet_core.api import AdapterError, ImportKey, Outcome, RegistryUnavailable, Status
+from hamlet_core.config.model import Config
+from hamlet_core.imports.reconciler import Reconciler
+from hamlet_core.imports.status import Settled, State
+from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.rpc.consumer import INVALID_ARGUMENT, UNAVAILABLE, Received, Verdict
+from hamlet_core.wire.messages import Offer, Unreadable, Withdraw
+
+log = structlog.get_logger()
+
+BATCH = 500
+"""Changes handed to a registry in one call."""
+DRIFT_CHECK = 300.0
+"""Seconds between two looks at what the registry really holds."""
+RETRY_CAP = 60.0
+"""Longest delay, in seconds, before a registry that was down is asked again."""
+ANSWER_WITHIN = 30.0
+"""Seconds after which an owner is told to try again, because the registry has not taken its service yet."""
+
+
+_PENDING = Settled(state=State.PENDING)
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Lane:
+    """One registry: its reconciler, its port, and the loop between them."""
+
+    def __init__(self, port: RegistryPort, reconciler: Reconciler) -> None:
+        self.port = port
+        self.reconciler = reconciler
+        self.error = ""
+        """Why the registry takes no imports now, or an empty string."""
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Condition()
+        self._look_at = 0.0
+
+    def wake(self) -> None:
+        """There is something to plan."""
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Compare with what the registry really holds, as soon as possible."""
+        self._look_at = 0.0
+        self._wake.set()
+
+    async def settled(self, keys: Iterable[ImportKey], until: float) -> dict[ImportKey, Settled]:
+        """What became of the latest change of each key; PENDING for what is not settled by `until` (loop time)."""
+        found = dict.fromkeys(keys, _PENDING)
+        still_open = set(found)
+
+        def done() -> bool:
+            for key in tuple(still_open):
+                found[key] = self.reconciler.settled(key)
+                if found[key].state is not State.PENDING:
+                    still_open.discard(key)
+            return not still_open
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until), self._turn:
+                await self._turn.wait_for(done)
+        return found
+
+    async def run(self) -> None:
+        """Look, plan, write, record; for ever."""
+        attempt = 0
+        while True:
+            self._wake.clear()
+            try:
+                await self._look()
+                busy = await self._write()
+            except (RegistryUnavailable, AdapterError) as error:
+                seconds = backoff.delay(attempt, RETRY_CAP)
+                attempt += 1
+                if str(error) != self.error:
+                    log.warning("imports wait for the registry", registry=self.port.name, error=str(error))
+                self.error = str(error)
+                self._look_at = 0.0
+                await self._announce()
+                await asyncio.sleep(seconds)
+                continue
+            if self.error:
+                log.info("the registry takes imports again", registry=self.port.name)
+            self.error, attempt = "", 0
+            await self._announce()
+            if not busy:
+                await self._rest()
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._look_at:
+            self.reconciler.adopt(await self.port.imports(), now())
+            self._look_at = loop.time() + DRIFT_CHECK
+
+    async def _write(self) -> bool:
+        for peer, lost_since in self.reconciler.marks(now()):
+            await self.port.mark_peer(peer, lost_since)
+            self.reconciler.marked(peer, lost_since)
+        changes = self.reconciler.plan(now())
+        for start in range(0, len(changes), BATCH):
+            batch = changes[start : start + BATCH]
+            try:
+                outcomes = await self.port.apply(batch)
+            except (RegistryUnavailable, AdapterError) as error:
+                retry = [Outcome(key=c.key, status=Status.RETRY, reason=str(error)) for c in changes[start:]]
+                self.reconciler.record(retry, now())
+                raise
+            for outcome in outcomes:
+                if outcome.status is not Status.APPLIED:
+                    log.warning(
+                        "import not applied", registry=self.port.name, peer=outcome.key.peer,
+                        service=outcome.key.name, status=outcome.status.value, reason=outcome.reason,
+                    )  # fmt: skip
+            self.reconciler.record(outcomes, now())
+            await self._announce()
+        return bool(changes)
+
+    async def _announce(self) -> None:
+        async with self._turn:
+            self._turn.notify_all()
+
+    async def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = self.reconciler.next_due(now())
+        until = self._look_at if due is None else min(self._look_at, loop.time() + (due - now()).total_seconds())
+        try:
+            async with asyncio.timeout_at(until):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+
+class Importer:
+    """All lanes together, as the streams see them (`rpc.consumer.ImportSink`)."""
+
+    def __init__(self, config: Config, lanes: Sequence[Lane]) -> None:
+        self._config = config
+        self.lanes = tuple(lanes)
+
+    def configure(self, config: Config) -> frozenset[str]:
+        """Take over a changed configuration: what a removed peer left is withdrawn at once.
+
+        Returns the peers whose catalog must be walked anew, since some of it was refused without being kept.
+        """
+        self._config = config
+        walk = [lane.reconciler.configure(config, now()) for lane in self.lanes]
+        self._wake()
+        return frozenset().union(*walk)
+
+    def set_local_names(self, names: frozenset[str]) -> None:
+        """The names that local services have; no import may take one."""
+        for lane in self.lanes:
+            lane.reconciler.set_local_names(names)
+        self._wake()
+
+    def begin(self, peer: str) -> None:
+        """See `ImportSink`."""
+        log.info("catalog begins", peer=peer)
+        for lane in self.lanes:
+            lane.reconciler.begin(peer, now())
+        self._wake()
+
+    def complete(self, peer: str) -> None:
+        """See `ImportSink`."""
+        log.info("catalog complete", peer=peer)
+        for lane in self.lanes:
+            lane.reconciler.complete(peer, now())
+        self._wake()
+
+    def lost(self, peer: str) -> None:
+        """See `ImportSink`."""
+        if peer not in self._config.peers:
+            return  # removed: what came from it is being withdrawn
+        log.warning("peer lost; its services are kept", peer=peer)
+        for lane in self.lanes:
+            lane.reconciler.lost(peer, now())
+        self._wake()
+
+    def confirm(self, peer: str) -> int:
+        """Let the held removals of a peer pass; returns how many there were."""
+        confirmed = max((lane.reconciler.confirm(peer, now()) for lane in self.lanes), default=0)
+        self._wake()
+        return confirmed
+
+    def leave(self, peer: str) -> None:
+        """Withdraw everything that came from a peer."""
+        for lane in self.lanes:
+            lane.reconciler.leave(peer, now())
+        self._wake()
+
+    async def deliver(self, peer: str, received: Sequence[Received]) -> Sequence[Verdict]:
+        """See `ImportSink`."""
+        settings = self._config.peers.get(peer)
+        if settings is None:
+            return [Verdict(UNAVAILABLE, "this mesh no longer has you as its peer")] * len(received)
+        lanes = [lane for lane in self.lanes if lane.reconciler.takes(peer)]
+        for each in received:
+            for lane in lanes:
+                self._hand_over(peer, each, lane.reconciler)
+        for lane in lanes:
+            lane.wake()
+        wait = min(timedelta(seconds=ANSWER_WITHIN), settings.ack_timeout / 2).total_seconds()
+        until = asyncio.get_running_loop().time() + wait
+        keys = dict.fromkeys(ImportKey(peer, each.message.name) for each in received)
+        settled = await asyncio.gather(*(lane.settled(keys, until) for lane in lanes))
+        reasons = [lane.error for lane in lanes]
+        return [
+            self._verdict(each, [found[ImportKey(peer, each.message.name)] for found in settled], reasons)
+            for each in received
+        ]
+
+    @staticmethod
+    def _hand_over(peer: str, received: Received, reconciler: Reconciler) -> None:
+        message = received.message
+        if isinstance(message, Offer):
+            reason = reconciler.offer(peer, message.service, received.size, now())
+        elif isinstance(message, Withdraw):
+            reason = None
+            reconciler.withdraw(peer, message.name, now())
+        else:
+            reason = reconciler.refuse(peer, message.name, message.reason, now()) if message.name else message.reason
+        if reason:
+            log.warning("service refused", peer=peer, service=message.name, reason=reason)
+
+    @staticmethod
+    def _verdict(received: Received, settled: Sequence[Settled], errors: Sequence[str]) -> Verdict:
+        """One answer for all registries that import: the worst of what they say."""
+        if isinstance(received.message, Unreadable):
+            return Verdict(INVALID_ARGUMENT, received.message.reason)
+        for each in settled:
+            if each.state is State.REJECTED:
+                return Verdict(INVALID_ARGUMENT, each.reason)
+        for each, error in zip(settled, errors, strict=True):
+            if each.state in (State.RETRY, State.PENDING):
+                return Verdict(UNAVAILABLE, each.reason or error or "the registry has not taken it yet")
+        return Verdict()
+
+    def _wake(self) -> None:
+        for lane in self.lanes:
+            lane.wake()

@@ -1,0 +1,50 @@
+"""What a changed configuration would do: published, withdrawn, written, deleted. Nothing is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from hamlet_core.agent.agent import FIXED_KEYS, Agent
+from hamlet_core.api import FederatedService, WriteImport
+from hamlet_core.config.model import Config
+from hamlet_core.publish.policy import Policy
+
+Document: TypeAlias = dict[str, Any]
+
+
+def preview(agent: Agent, config: Config) -> Document:
+    """The difference that `config` would make to the running agent, as rows sorted for reading.
+
+    `restart` names the keys that only a restart can change; they are left out of the rest.
+    """
+    now = datetime.now(UTC)
+    return {
+        "restart": [key for key in FIXED_KEYS if getattr(agent.config, key) != getattr(config, key)],
+        "publish": _difference(agent.publication.views, agent.publication.preview(Policy.of(config), now).views),
+        "imports": [
+            {
+                "action": "write" if isinstance(change, WriteImport) else "delete",
+                "service": change.key.name,
+                "peer": change.key.peer,
+                "registry": lane.port.name,
+            }
+            for lane in agent.importer.lanes
+            for change in lane.reconciler.rehearse(config, now)
+        ],
+    }
+
+
+_Views: TypeAlias = Mapping[str, Mapping[str, FederatedService]]
+
+
+def _difference(old: _Views, new: _Views) -> list[Document]:
+    rows = []
+    for peer in sorted({*old, *new}):
+        before, after = old.get(peer, {}), new.get(peer, {})
+        for name in sorted({*before, *after}):
+            if before.get(name) != after.get(name):
+                action = "publish" if name not in before else "withdraw" if name not in after else "change"
+                rows.append({"action": action, "service": name, "peer": peer})
+    return rows

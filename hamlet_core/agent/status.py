@@ -1,0 +1,188 @@
+"""What the agent tells of itself: one document for the command line, for programs and for metrics.
+
+It reads the parts and changes nothing but its own memory of since when a state holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from hamlet_core import __version__
+from hamlet_core.agent.agent import Agent
+from hamlet_core.agent.importer import Lane
+from hamlet_core.imports.status import PeerImports
+from hamlet_core.rpc.peering import Peering
+from hamlet_core.rpc.server import CODECS
+
+Document: TypeAlias = dict[str, Any]
+
+
+def stamp(moment: datetime | None) -> str | None:
+    """A time as programs read it: ISO 8601 in UTC, to the millisecond."""
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+class Since:
+    """Remembers since when each thing is in the state in which it was last seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, tuple[str, datetime]] = {}
+
+    def __call__(self, thing: Hashable, state: str) -> datetime:
+        """Note that `thing` is in `state` now; returns since when."""
+        known = self._seen.get(thing)
+        if known is None or known[0] != state:
+            known = self._seen[thing] = (state, datetime.now(UTC))
+        return known[1]
+
+
+class Reporter:
+    """Makes the documents of one agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._since = Since()
+
+    def status(self) -> Document:
+        """Everything `hamlet status --json` prints."""
+        agent = self._agent
+        config = agent.config
+        orphans = sorted({each.key for lane in agent.importer.lanes for each in lane.reconciler.orphans()})
+        return {
+            "version": __version__,
+            "mesh": config.mesh.name,
+            "domain": config.mesh.domain,
+            "trust_domain": config.mesh.trust_domain,
+            "listen": config.listen,
+            "started": stamp(agent.started),
+            "ready": not agent.not_ready,
+            "not_ready": agent.not_ready,
+            "identity_expires": stamp(agent.identity.credentials.not_after),
+            "registries": [self._registry(lane) for lane in agent.importer.lanes],
+            "peers": [self._peer(peering) for peering in agent.peerings.values()],
+            "unpublished": [problem._asdict() for problem in agent.publication.problems()],
+            "orphans": [{"peer": key.peer, "service": key.name} for key in orphans],
+            "refused_callers": agent.refused,
+            "last_refusal": agent.last_refusal,
+            "crashes": dict(agent.supervisor.crashes),
+        }
+
+    def tick(self) -> None:
+        """Note the states, so that since when they hold does not depend on who asks when."""
+        for peering in self._agent.peerings.values():
+            self._peer(peering)
+
+    def _registry(self, lane: Lane) -> Document:
+        publisher = self._agent.publishers[lane.port.name]
+        state = (
+            "live" if publisher.reported and not publisher.error else "silent" if publisher.error else "connecting"
+        )
+        return {
+            "name": lane.port.name,
+            "kind": lane.port.kind,
+            "publishing": {"state": state, "since": stamp(publisher.since), "error": publisher.error},
+            "importing": {
+                "state": "waiting" if lane.error else "live",
+                "since": stamp(self._since((lane.port.name, "importing"), lane.error)),
+                "error": lane.error,
+            },
+        }
+
+    def _peer(self, peering: Peering) -> Document:
+        name = peering.name
+        incoming, outgoing = self._imports(peering), self._exports(peering)
+        link = self._agent.links[name]
+        return {
+            "name": name,
+            "address": peering.settings.address,
+            "imports": {**incoming, "since": stamp(self._since((name, "imports"), incoming["state"]))},
+            "exports": {**outgoing, "since": stamp(self._since((name, "exports"), outgoing["state"]))},
+            "streams": [
+                {
+                    "api": stream.codec.api,
+                    "dialled_by": "us" if stream.dialled else "peer",
+                    "since": stamp(stream.since),
+                    "consuming": stream.consuming,
+                    "publishing": stream.owner is not None,
+                    "window": stream.extensions.window,
+                    "snapshot": stream.extensions.snapshot,
+                }
+                for stream in peering.streams
+            ],
+            "identity": link.identity,
+            "last_error": peering.last_error,
+            "last_error_at": stamp(peering.last_error_at),
+            "attempts": link.attempts,
+        }
+
+    def _imports(self, peering: Peering) -> Document:
+        parts = [lane.reconciler.status(peering.name) for lane in self._agent.importer.lanes]
+        return {
+            "state": self._import_state(peering, parts),
+            "offered": max(part.offered for part in parts),
+            "accepted": max(part.accepted for part in parts),
+            "standing": max(part.standing for part in parts),
+            "pending": max(part.pending for part in parts),
+            "lost_since": stamp(next((part.lost_since for part in parts if part.lost_since), None)),
+            "rejected": {name: reason for part in parts for name, reason in part.rejected.items()},
+            "aliases": {fqdn: alias for part in parts for fqdn, alias in part.aliases.items()},
+            "held": {
+                name: {"since": stamp(held.since), "reason": held.reason}
+                for part in parts
+                for name, held in part.held.items()
+            },
+        }
+
+    def _import_state(self, peering: Peering, parts: list[PeerImports]) -> str:
+        if self._agent.links[peering.name].stopped_for_good and peering.consumer_stream is None:
+            return "rejected"
+        if peering.consumer_stream is None:
+            return "stale" if any(part.standing for part in parts) else "connecting"
+        if any(part.held for part in parts):
+            return "held"
+        return "live" if all(part.complete for part in parts) else "syncing"
+
+    def _exports(self, peering: Peering) -> Document:
+        stream = peering.owner_stream
+        if stream is None or stream.owner is None:
+            rejected = self._agent.links[peering.name].stopped_for_good
+            state = "rejected" if rejected else "connecting"
+            return {"state": state, "offered": 0, "lag": 0, "rejected": {}, "retrying": 0}
+        status = stream.owner.status()
+        return {
+            "state": "live" if status.synced and not status.lag else "syncing",
+            "offered": status.services,
+            "lag": status.lag,
+            "rejected": status.rejected,
+            "retrying": status.retrying,
+        }
+
+    # --- services --------------------------------------------------------------------------------
+
+    def services(self, peer: str | None) -> Document:
+        """What `hamlet services --json` prints: what is published to each peer and imported from each."""
+        agent = self._agent
+        views = agent.publication.views
+        published = [
+            {
+                "peer": to,
+                "service": name,
+                "endpoints": len(service.endpoints),
+                "protocols": sorted({instance.protocol for instance in service.instances}),
+                "sans": list(service.sans),
+                "losses": {codec.api: list(said) for codec in CODECS if (said := codec.losses(service))},
+            }
+            for to, view in sorted(views.items())
+            for name, service in sorted(view.items())
+            if peer in (None, to)
+        ]
+        imported = [
+            {"registry": lane.port.name, "peer": row.key.peer, "service": row.key.name, "local_name": row.local_name,
+             "state": row.state, "reason": row.reason}
+            for lane in agent.importer.lanes
+            for row in lane.reconciler.rows()
+            if peer in (None, row.key.peer)
+        ]  # fmt: skip
+        return {"published": published, "imported": imported}

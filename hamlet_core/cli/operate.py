@@ -1,0 +1,292 @@
+"""The commands of daily life: run the agent, and ask the running one. They talk to it and decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from hamlet_core.agent.admin import AgentUnreachable, call
+from hamlet_core.cli.exits import Exit
+from hamlet_core.cli.output import emit, json_option, styled, table
+from hamlet_core.cli.settings import Settings, pass_settings
+
+STYLES = {
+    "live": "green", "ok": "green", "syncing": "cyan", "connecting": "yellow", "stale": "yellow", "held": "yellow",
+    "silent": "red", "waiting": "yellow", "rejected": "red", "warning": "yellow", "error": "red", "publish": "green",
+    "change": "cyan", "withdraw": "yellow", "write": "green", "delete": "yellow", "retained": "yellow",
+}  # fmt: skip
+"""The colour of each state."""
+
+SECTIONS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def ask(settings: Settings, method: str, **request: Any) -> dict[str, Any]:
+    """Ask the agent of this configuration."""
+    return call(settings.read().config.admin.socket, method, request)
+
+
+def ago(moment: str | None) -> str:
+    """How long ago a time was, in its two largest units: `3h 12m`."""
+    if moment is None:
+        return ""
+    rest = max(0, int((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()))
+    parts: list[str] = []
+    for unit, seconds in SECTIONS:
+        amount, rest = divmod(rest, seconds)
+        if amount or (unit == "s" and not parts):
+            parts.append(f"{amount}{unit}")
+    return " ".join(parts[:2])
+
+
+def state(word: str) -> Text:
+    """A state in its colour."""
+    return styled(word, STYLES.get(word, ""))
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Take over the configuration whenever its file changes.")
+@pass_settings
+def run(settings: Settings, watch: bool) -> None:
+    """Run the agent in the foreground.
+
+    SIGTERM and Ctrl-C stop it: peers keep what they have of us, we keep what we have of them. SIGHUP makes it
+    read its configuration again; streams that the change does not concern stay up.
+    """
+    from hamlet_core.agent.run import run as run_agent
+
+    run_agent(settings.config_file(), watch=watch)
+
+
+@click.command()
+@json_option
+@pass_settings
+def status(settings: Settings, as_json: bool) -> None:
+    """How the agent, its registries and its peers are.
+
+    Per peer and direction: connecting, syncing, live, stale (lost; what it published is kept), held (removals
+    wait for `hamlet confirm`), rejected (the peer does not know us). Exits with 1 unless all of it is well.
+    """
+    document = ask(settings, "status")
+    emit(document, lambda console: _show_status(console, document), as_json=as_json)
+    states = {peer[way]["state"] for peer in document["peers"] for way in ("imports", "exports")}
+    if not document["ready"] or states & {"stale", "held", "rejected"}:
+        click.get_current_context().exit(Exit.FINDINGS)
+
+
+def _show_status(console: Console, document: dict[str, Any]) -> None:
+    title = Text.assemble(("mesh ", ""), (document["mesh"], "bold"), f"  {document['trust_domain']}")
+    console.print(title, Text(f"listening on {document['listen']}, up {ago(document['started'])}"), sep="  ")
+    if not document["ready"]:
+        console.print(styled(f"not ready: {document['not_ready']}", "yellow"))
+    console.print()
+    registries = [
+        (r["name"], r["kind"], state(r["publishing"]["state"]), state(r["importing"]["state"]),
+         r["publishing"]["error"] or r["importing"]["error"])
+        for r in document["registries"]
+    ]  # fmt: skip
+    console.print(table("registry", "kind", "read", "write", "error", rows=registries))
+    console.print()
+    rows = [row for peer in document["peers"] for row in _peer_rows(peer)]
+    console.print(
+        table(
+            "peer", "direction", "state", "since", "offered", "held by us", "lag", "refused", "last error", rows=rows
+        )
+    )
+    for peer in document["peers"]:
+        _show_details(console, peer)
+    for problem in document["unpublished"]:
+        console.print(
+            styled(f"not published: {problem['service']} ({problem['registry']}): {problem['reason']}", "yellow")
+        )
+    for orphan in document["orphans"]:
+        console.print(
+            styled(
+                f"orphan: {orphan['service']} of {orphan['peer']}; `hamlet leave {orphan['peer']}` removes it",
+                "yellow",
+            )
+        )
+    if document["refused_callers"]:
+        console.print(
+            styled(f"{document['refused_callers']} callers refused, the last: {document['last_refusal']}", "yellow")
+        )
+
+
+def _peer_rows(peer: dict[str, Any]) -> Iterable[tuple[object, ...]]:
+    imports, exports = peer["imports"], peer["exports"]
+    error = peer["last_error"] if imports["state"] in ("connecting", "stale", "rejected") else ""
+    yield (peer["name"], "imports", state(imports["state"]), ago(imports["since"]), imports["offered"],
+           imports["standing"], imports["pending"], len(imports["rejected"]) or "", error)  # fmt: skip
+    yield ("", "exports", state(exports["state"]), ago(exports["since"]), exports["offered"], "", exports["lag"],
+           len(exports["rejected"]) or "", "")  # fmt: skip
+
+
+def _show_details(console: Console, peer: dict[str, Any]) -> None:
+    imports = peer["imports"]
+    if imports["lost_since"]:
+        console.print(
+            styled(f"{peer['name']}: lost {ago(imports['lost_since'])} ago; its services are kept", "yellow")
+        )
+    for name, reason in imports["rejected"].items():
+        console.print(styled(f"{peer['name']}: refused {name}: {reason}", "yellow"))
+    for name, held in imports["held"].items():
+        text = f"{peer['name']}: removal of {name} held for {ago(held['since'])}: {held['reason']}"
+        console.print(styled(f"{text}; `hamlet confirm {peer['name']}` lets it pass", "yellow"))
+    for fqdn, alias in imports["aliases"].items():
+        console.print(f"{peer['name']}: {fqdn} is known here as {alias}: another peer has that name")
+    for name, reason in peer["exports"]["rejected"].items():
+        console.print(styled(f"{peer['name']} refuses {name}: {reason}", "yellow"))
+
+
+@click.command()
+@click.option("--peer", metavar="PEER", help="Only this peer.")
+@click.option("--imported", "which", flag_value="imported", help="Only what other meshes publish to us.")
+@click.option("--published", "which", flag_value="published", help="Only what we publish.")
+@json_option
+@pass_settings
+def services(settings: Settings, peer: str | None, which: str | None, as_json: bool) -> None:
+    """What is published to each peer, and what is imported from each."""
+    document = ask(settings, "services", peer=peer)
+    if which:
+        document = {which: document[which]}
+    emit(document, lambda console: _show_services(console, document), as_json=as_json)
+
+
+def _show_services(console: Console, document: dict[str, Any]) -> None:
+    if "published" in document:
+        rows = [
+            (row["peer"], row["service"], ", ".join(row["protocols"]), row["endpoints"],
+             "; ".join(f"{api}: {loss}" for api, losses in row["losses"].items() for loss in losses))
+            for row in document["published"]
+        ]  # fmt: skip
+        console.print(table("published to", "service", "protocols", "endpoints", "remarks", rows=rows))
+    if len(document) > 1:
+        console.print()
+    if "imported" in document:
+        found = [
+            (row["peer"], row["service"], row["registry"], row["local_name"], state(row["state"]), row["reason"])
+            for row in document["imported"]
+        ]
+        console.print(table("imported from", "service", "registry", "known as", "state", "reason", rows=found))
+
+
+@click.command()
+@click.argument("changed", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+@pass_settings
+def plan(settings: Settings, changed: Path | None, as_json: bool) -> None:
+    """What taking over a changed configuration would do; nothing is done.
+
+    CHANGED is the configuration to look at; without it, the agent's own file as it is on disk now. Shown is
+    what would be published and withdrawn per peer, and written and deleted per registry.
+    """
+    path = (changed or settings.config_file()).absolute()
+    document = ask(settings, "plan", path=str(path))
+    emit(document, lambda console: _show_plan(console, document), as_json=as_json)
+
+
+def _show_plan(console: Console, document: dict[str, Any]) -> None:
+    if document["restart"]:
+        console.print(styled(f"needs a restart: {', '.join(document['restart'])} changed", "yellow"))
+    rows = [(state(row["action"]), row["service"], row["peer"], "") for row in document["publish"]]
+    rows += [(state(row["action"]), row["service"], row["peer"], row["registry"]) for row in document["imports"]]
+    if rows:
+        console.print(table("action", "service", "peer", "registry", rows=rows))
+    else:
+        console.print("nothing would change")
+
+
+@click.command()
+@json_option
+@pass_settings
+def check(settings: Settings, as_json: bool) -> None:
+    """Look for faults: configuration, certificates, peers and every registry, each with its mend.
+
+    Works on the running agent; where none answers, the configuration and the certificates are checked alone.
+    Exits with 1 when there is an error.
+    """
+    loaded = settings.read()
+    try:
+        findings = call(loaded.config.admin.socket, "check", {})["findings"]
+    except AgentUnreachable as error:
+        findings = [{"registry": "", **finding} for finding in _offline(settings)]
+        agent = {"subject": "agent", "severity": "warning", "message": str(error), "mend": error.mend}
+        findings.append({"registry": "", **agent})
+    document = {"findings": findings}
+    emit(document, lambda console: _show_findings(console, findings), as_json=as_json)
+    if any(finding["severity"] == "error" for finding in findings):
+        click.get_current_context().exit(Exit.FINDINGS)
+
+
+def _offline(settings: Settings) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from hamlet_core.identity.source import IdentitySource
+
+    config = settings.read().config
+    source = IdentitySource(config.identity, config.peers)
+    return [asdict(finding) for finding in source.findings(datetime.now(UTC), trust_domain=config.mesh.trust_domain)]
+
+
+def _show_findings(console: Console, findings: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            state(f["severity"]),
+            f"{f['registry']}: {f['subject']}" if f["registry"] else f["subject"],
+            f["message"],
+            f["mend"],
+        )
+        for f in findings
+    ]
+    console.print(table("", "what", "how it is", "what to do", rows=rows))
+
+
+@click.command()
+@click.argument("peer")
+@json_option
+@pass_settings
+def confirm(settings: Settings, peer: str, as_json: bool) -> None:
+    """Let the removals of PEER pass that are held because they were so many."""
+    document = ask(settings, "confirm", peer=peer)
+    text = (
+        f"{document['removed']} held removals of {peer} confirmed"
+        if document["removed"]
+        else f"nothing of {peer} was held"
+    )
+    emit(document, lambda console: console.print(text), as_json=as_json)
+
+
+@click.command()
+@click.argument("peer")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_settings
+def leave(settings: Settings, peer: str, yes: bool, as_json: bool) -> None:
+    """Withdraw everything that came from PEER and forget it.
+
+    Also removes what a peer left behind that is no longer in the configuration.
+    """
+    if not yes and not as_json:
+        click.confirm(f"Withdraw everything that came from {peer}?", abort=True)
+    document = ask(settings, "leave", peer=peer)
+    lines = [
+        f"left {peer}"
+        if document["removed"]
+        else f"leaving {peer}: the registry is not done yet, see `hamlet status`"
+    ]
+    if document["still_configured"]:
+        lines.append(
+            f"remove peers.{peer} from the configuration, or it is imported again after the next start or reload"
+        )
+    emit(document, lambda console: console.print("\n".join(lines)), as_json=as_json)
+    if not document["removed"]:
+        _fail()
+
+
+def _fail() -> NoReturn:
+    click.get_current_context().exit(Exit.FINDINGS)
