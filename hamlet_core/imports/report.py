@@ -1,0 +1,99 @@
+"""What became of one service, and how a peer's imports are, read from the tables. It changes nothing."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from hamlet_core.api import ImportKey, StandingImport
+from hamlet_core.imports.offers import Offers
+from hamlet_core.imports.status import PeerImports, Settled, State
+from hamlet_core.imports.table import ImportTable
+
+
+def settled(table: ImportTable, key: ImportKey) -> Settled:
+    """What became of what the owner said last about `key`."""
+    offers, name = table.peers.get(key.peer), key.name
+    if offers is None:
+        return Settled(state=State.APPLIED)
+    refusal = offers.refused.get(name) or offers.declined.get(name)
+    if refusal:
+        return Settled(state=State.REJECTED, reason=refusal)
+    if name in offers.held:
+        return Settled(state=State.HELD, reason=offers.held[name].reason)
+    if table.writes.in_flight(key):
+        return Settled(state=State.PENDING)
+    if offers.agrees(name):
+        return Settled(state=State.APPLIED)
+    return _unwritten(table, key)
+
+
+def _unwritten(table: ImportTable, key: ImportKey) -> Settled:
+    blocker = table.blocker(key)
+    if blocker is not None:
+        failed = table.writes.rejection(blocker) or table.writes.retry(blocker)
+        if failed is not None:
+            reason = f"its local name still stands for {blocker.name!r} of {blocker.peer}, not removed yet: {failed}"
+            return Settled(state=State.RETRY, reason=reason)
+    if key in table.dirty:
+        return Settled(state=State.PENDING)
+    rejection, retry = table.writes.rejection(key), table.writes.retry(key)
+    if rejection is not None:
+        return Settled(state=State.REJECTED, reason=_by_registry(table, rejection))
+    if retry is not None:
+        return Settled(state=State.RETRY, reason=f"the registry {table.registry} could not take it yet: {retry}")
+    return Settled(state=State.PENDING)
+
+
+def _by_registry(table: ImportTable, reason: str) -> str:
+    return f"the registry {table.registry} rejected it: {reason}"
+
+
+def peer_imports(table: ImportTable, peer: str) -> PeerImports:
+    """How the imports of `peer` are."""
+    offers = table.peers.get(peer)
+    if offers is None:
+        return PeerImports(peer=peer)
+    rejected, pending = _outstanding(table, offers)
+    aliases = {
+        wanted.imported.service.fqdn: wanted.imported.local_name
+        for _, wanted in sorted(offers.wanted.items())
+        if wanted.imported.local_name != wanted.imported.service.fqdn.lower()
+    }
+    return PeerImports(
+        peer=peer,
+        offered=len(offers.services.keys() | offers.refused.keys()) + offers.unlisted,
+        accepted=len(offers.wanted),
+        applied=sum(offers.agrees(name) for name in offers.wanted),
+        standing=len(offers.standing),
+        pending=pending,
+        unlisted=offers.unlisted,
+        rejected=MappingProxyType({**rejected, **offers.declined, **offers.refused}),
+        held=MappingProxyType(dict(offers.held)),
+        aliases=MappingProxyType(aliases),
+        live=offers.live,
+        complete=offers.complete,
+        lost_since=offers.lost_since,
+    )
+
+
+def _outstanding(table: ImportTable, offers: Offers) -> tuple[dict[str, str], int]:
+    """What the registry rejected, by name, and how many changes are still to be made."""
+    rejected, pending = {}, 0
+    for name in sorted(offers.wanted.keys() | offers.leaving):
+        key = ImportKey(offers.peer, name)
+        reason = table.writes.rejection(key)
+        if table.writes.in_flight(key) or (reason is None and not offers.agrees(name)):
+            pending += 1
+        elif reason is not None:
+            rejected[name] = _by_registry(table, reason)
+    return rejected, pending
+
+
+def orphans(table: ImportTable) -> tuple[StandingImport, ...]:
+    """Entries of peers that this registry takes nothing from, and that no operator has dismissed."""
+    return tuple(
+        offers.standing[name]
+        for peer, offers in sorted(table.peers.items())
+        if offers.settings is None and not offers.dismissed
+        for name in sorted(offers.standing)
+    )

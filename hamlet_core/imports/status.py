@@ -1,0 +1,61 @@
+"""What the reconciler tells others: what became of one service, and how a peer's imports are. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from hamlet_core.imports.brake import Held
+
+
+class State(StrEnum):
+    """What became of what the owner said last about one service. It decides the acknowledgement."""
+
+    APPLIED = "applied"
+    """The registry agrees with it: acknowledge."""
+    HELD = "held"
+    """Its removal is held back: acknowledge all the same, so that no stream waits for it."""
+    REJECTED = "rejected"
+    """It can never be taken as it is: INVALID_ARGUMENT."""
+    RETRY = "retry"
+    """It failed and is tried again: UNAVAILABLE."""
+    PENDING = "pending"
+    """Not written yet: wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """The state of one service; `reason` says why when it was rejected, held, or is tried again."""
+
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerImports:
+    """How the imports of one peer in one registry are; all counts are of services.
+
+    `offered`: what it offers as far as we know, the refused ones among them. `accepted`: what the registry
+    should hold of it, with its content known. `applied`: of those, what the registry holds exactly.
+    `standing`: entries in the registry, also those kept from before and those about to be removed.
+    `pending`: writes and removals not yet done. `rejected`: reason by name, by our rules or by the
+    registry. `unlisted`: refusals beyond those, too many to be listed. `held`: removals held back, by name.
+    `aliases`: local name by FQDN, where they differ. `live`: its stream is up. `complete`: and has delivered
+    its whole catalog. `lost_since`: since when its entries are kept without a complete catalog.
+    """
+
+    peer: str
+    offered: int = 0
+    accepted: int = 0
+    applied: int = 0
+    standing: int = 0
+    pending: int = 0
+    unlisted: int = 0
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, Held] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    live: bool = False
+    complete: bool = False
+    lost_since: datetime | None = None
