@@ -145,6 +145,9 @@ def test_it_is_ready_when_every_registry_has_given_a_snapshot():
     assert not published.ready
     published.set_policy(policy(registries=("main",)), NOW)
     assert published.ready
+    published.set_policy(policy(registries=("main", "second")), NOW)
+    assert not published.ready, "what it said before it was taken out is forgotten"
+    published.set_policy(policy(registries=("main",)), NOW)
     published.forget_registry("main")
     assert not published.ready
 
