@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Wrapped
 from hamlet_core.config.model import Registry
+from hamlet_core.config.problems import dotted
 from hamlet_core.plugins.attribution import attributed
 from hamlet_core.plugins.loader import Plugins
 from hamlet_core.plugins.port import RegistryPort
@@ -38,16 +39,19 @@ def validate_options(name: str, registry: Registry, adapter_type: AdapterType, d
     try:
         options = adapter_type.options.model_validate(registry.options)
     except ValidationError as error:
-        known = ", ".join(adapter_type.options.model_fields)
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        faults = []
-        for detail in details:
-            key = ".".join(["registries", name, *map(str, detail["loc"])])
-            unknown = detail["type"] == "extra_forbidden"
-            faults.append(f"{key}: {'unknown key' if unknown else detail['msg']}")
-        raise ConfigError("; ".join(faults), mend=f"options of kind {registry.kind!r}: {known}") from error
-    anchored = {key: _anchor(getattr(options, key), directory) for key in type(options).model_fields}
-    return options.model_copy(update=anchored)
+        faults = [
+            (dotted(("registries", name, *detail["loc"])), detail["type"], detail["msg"])
+            for detail in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+    else:
+        anchored: AdapterOptions = _anchor(options, directory)
+        return anchored
+    # Outside the handler, so that no traceback shows pydantic's own error, which quotes values.
+    message = "; ".join(
+        f"{key}: {'unknown key' if kind == 'extra_forbidden' else said}" for key, kind, said in faults
+    )
+    known = ", ".join(adapter_type.options.model_fields) or "none"
+    raise ConfigError(message, mend=f"options of kind {registry.kind!r}: {known}")
 
 
 def _anchor(value: Any, directory: Path) -> Any:

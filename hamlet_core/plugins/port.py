@@ -47,6 +47,9 @@ _REQUIRED = frozenset(
 _NOT_WRAPPED = frozenset({"registry_observed", "registry_close"})
 """Hooks that call everybody, so that a wrapper plugin implements them plainly."""
 
+_END = object()
+"""Follows the last batch of a watch."""
+
 AHEAD = 4
 """Batches that a watch may be ahead of the core; then its thread waits."""
 
@@ -93,7 +96,7 @@ class RegistryPort:
         stop = Stop()
         room = threading.Semaphore(AHEAD)
         stop.on_stop(room.release)  # wakes the thread that waits for room
-        batches: asyncio.Queue[Batch | None] = asyncio.Queue()
+        batches: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
         def run() -> None:
@@ -110,10 +113,10 @@ class RegistryPort:
 
         self._stop = stop
         self._watching = ended = start(run, f"hamlet-watch-{self.name}")
-        ended.add_done_callback(lambda _: batches.put_nowait(None))
+        ended.add_done_callback(lambda _: batches.put_nowait(_END))
         first = True
         try:
-            while (batch := await batches.get()) is not None:
+            while (batch := await batches.get()) is not _END:
                 self._check_batch(batch, first=first)
                 first = False
                 yield batch

@@ -1,0 +1,233 @@
+"""Plugins are found by entry point, loaded only when they are named, and refused with a sentence."""
+
+import sys
+
+import pytest
+
+from hamlet_core.api import AdapterError, ConfigError, HamletError, Wrapped
+from hamlet_core.plugins import installed, load
+
+ADAPTER = """
+    from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
+
+    @hookimpl
+    def hamlet_adapters():
+        return [AdapterType(kind="{kind}", role="registry", options=AdapterOptions, open=object, summary="a sample")]
+"""
+WRAPPER = """
+    from hamlet_core.api import hookimpl
+
+    class Audit:
+        pass
+
+    @hookimpl
+    def hamlet_wrappers(adapter):
+        return Audit() if adapter.kind == "sample" else None
+"""
+WRAPPED = Wrapped(name="west", kind="sample", role="registry")
+
+
+def test_a_named_adapter_is_loaded(site):
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    plugins = load({"sample"})
+    assert set(plugins.adapters) == {"sample"}
+    assert plugins.adapters["sample"].summary == "a sample"
+
+
+def test_only_what_is_named_is_imported(site):
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    site.install("hamlet-other", "other", "raise SystemExit('imported')")
+    assert set(load({"sample"}).adapters) == {"sample"}
+    assert "other" not in sys.modules
+
+
+def test_a_wrapper_plugin_is_asked_about_each_adapter(site):
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    site.install("hamlet-audit", "audit", WRAPPER)
+    plugins = load({"sample"}, ["audit"])
+    assert [type(wrapper).__name__ for wrapper in plugins.wrappers(WRAPPED).values()] == ["Audit"]
+    assert list(plugins.wrappers(WRAPPED)) == ["audit"]
+    assert plugins.wrappers(Wrapped(name="west", kind="file", role="registry")) == {}
+
+
+def test_a_wrapper_plugin_that_fails_is_named(site):
+    site.install("hamlet-audit", "audit", WRAPPER.replace("Audit() if", "1 / 0 if"))
+    with pytest.raises(AdapterError, match=r"plugin 'audit' failed to say what wraps registry 'west': ZeroDivision"):
+        load((), ["audit"]).wrappers(WRAPPED)
+
+
+def test_commands_of_a_plugin_are_listed(site):
+    site.install(
+        "hamlet-extra",
+        "extra",
+        """
+        import click
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_commands():
+            return [click.Command("extra")]
+        """,
+    )
+    assert [command.name for command in load((), ["extra"]).commands()] == ["extra"]
+    assert [info.provides for info in installed()] == [("commands",)]
+
+
+BROKEN = {
+    "its import fails": (
+        "import no_such_library",
+        "plugin 'sample' of hamlet-sample 1.0 cannot be imported: ModuleNotFoundError: No module named 'no_such_lib",
+    ),
+    "its import exits": ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+    "a hook is misspelt": (
+        """
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_adaptors():
+            return []
+        """,
+        "unknown hook 'hamlet_adaptors'",
+    ),
+    "a hook has an argument too many": (
+        """
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_adapters(config):
+            return []
+        """,
+        "does not fit the hooks of Hamlet",
+    ),
+    "a hook has a default argument": (
+        """
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_wrappers(adapter=None):
+            return None
+        """,
+        "gives defaults to adapter of hamlet_wrappers",
+    ),
+    "it has no hook": ("def hamlet_adapters():\n        return []", "implements no hook"),
+    "its hook fails": (
+        """
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_adapters():
+            raise KeyError("x")
+        """,
+        "failed to say which adapters it provides: KeyError",
+    ),
+    "it returns something else": (
+        """
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_adapters():
+            return ["sample"]
+        """,
+        "returns 'sample' from hamlet_adapters, which is no AdapterType",
+    ),
+    "its kind is another": (ADAPTER.format(kind="simple"), "provides an adapter of kind 'simple'"),
+    "its options are of another model": (
+        ADAPTER.format(kind="sample").replace("options=AdapterOptions", "options=dict"),
+        "are no AdapterOptions",
+    ),
+    "it is made for a newer Hamlet": (
+        ADAPTER.format(kind="sample").replace("open=object", "open=object, api_version=99"),
+        "is made for version 99 of the adapter API; this hamlet-core has 1",
+    ),
+    "it provides its kind twice": (
+        ADAPTER.format(kind="sample").replace("return [", "return 2 * ["),
+        "provides kind 'sample' 2 times",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "sentence"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_plugin_is_refused_with_a_sentence(site, source, sentence):
+    site.install("hamlet-sample", "sample", source)
+    with pytest.raises(AdapterError) as refused:
+        load({"sample"})
+    assert sentence in str(refused.value)
+    assert "plugin 'sample' of hamlet-sample 1.0" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("source", [source for source, _ in BROKEN.values()], ids=BROKEN)
+def test_a_broken_plugin_disturbs_no_other(site, source):
+    site.install("hamlet-broken", "broken", source)
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    assert set(load({"sample"}).adapters) == {"sample"}
+    found = {info.name: info for info in installed()}
+    assert found["sample"].problem == ""
+    assert found["sample"].provides == ("registry",)
+    assert found["broken"].problem != ""
+    assert found["broken"].provides == ()
+
+
+def test_a_refusal_says_what_to_do_and_keeps_its_cause(site):
+    site.install("hamlet-sample", "sample", "import no_such_library")
+    with pytest.raises(AdapterError) as refused:
+        load({"sample"})
+    assert refused.value.mend == "pip install --force-reinstall hamlet-sample"
+    assert isinstance(refused.value.__cause__, ModuleNotFoundError)
+
+
+def test_one_name_from_two_distributions_is_refused_with_both(site):
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    site.install("acme-sample", "acme", ADAPTER.format(kind="sample"), name="sample", version="2.0")
+    with pytest.raises(AdapterError, match="'sample' is provided by") as refused:
+        load({"sample"})
+    assert "hamlet-sample 1.0" in str(refused.value)
+    assert "acme-sample 2.0" in str(refused.value)
+    assert [bool(info.problem) for info in installed()] == [True, True]
+
+
+def test_a_plugin_whose_module_is_missing_is_named(site):
+    site.install("hamlet-sample", "sample", None)
+    with pytest.raises(AdapterError, match=r"plugin 'sample' of hamlet-sample 1.0 cannot be imported"):
+        load({"sample"})
+
+
+def test_a_plugin_without_metadata_is_named_by_its_folder(site):
+    site.install("hamlet-sample", "sample", None, metadata=False)
+    (info,) = installed()
+    assert info.distribution == "hamlet_sample"
+    assert "cannot be imported" in info.problem
+
+
+def test_damaged_entry_points_hide_no_other_plugin(site):
+    site.install("hamlet-broken", "broken", "", entry_points="[hamlet]\nthis is no entry point\n")
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    assert set(load({"sample"}).adapters) == {"sample"}
+    problems = {info.distribution: info.problem for info in installed()}
+    assert "cannot be read" in problems["hamlet-broken"]
+    assert problems["hamlet-sample"] == ""
+
+
+def test_a_kind_that_is_not_installed_names_the_installed_ones(site):
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    with pytest.raises(ConfigError, match="registry kind 'consul' is not installed; installed: sample") as refused:
+        load({"consul"})
+    assert refused.value.mend == "pip install hamlet-consul"
+
+
+def test_a_misspelt_kind_gets_the_close_one_suggested(site):
+    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
+    with pytest.raises(ConfigError) as refused:
+        load({"smaple"})
+    assert refused.value.mend == "write 'sample'"
+
+
+def test_nothing_installed_is_said(site):
+    with pytest.raises(HamletError, match=r"plugin 'audit' is not installed; installed: none"):
+        load((), ["audit"])
+
+
+def test_a_wrapper_is_no_registry_kind(site):
+    site.install("hamlet-audit", "audit", WRAPPER)
+    with pytest.raises(ConfigError, match="no registry can be of kind 'audit'"):
+        load({"audit"})
