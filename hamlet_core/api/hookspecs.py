@@ -203,9 +203,11 @@ class RegistrySpec:
     def registry_apply(self, changes: Sequence[ImportChange]) -> Sequence[Outcome]:
         """Write imports into the registry, and take them out; one outcome per change, in their order.
 
-        R6. It MUST be idempotent, and mark in the backend itself what it writes.
+        R6. It MUST be idempotent, and mark in the backend itself what it writes. An import that moves to
+            another local name comes as a removal and, after it, a write of the same key.
         R7. It MUST NOT change or remove an entry without our mark, and MUST reject a write that would:
-            the outcome is `REJECTED`, its reason names the entry in the way.
+            the outcome is `REJECTED`, its reason names the entry in the way. A removal that meets such an
+            entry leaves it and is `APPLIED`: ours is gone.
         R8. One change that fails MUST NOT fail the others.
         A write that timed out may still be under way: the next call waits for it. It raises
         `RegistryUnavailable` when nothing could be tried.

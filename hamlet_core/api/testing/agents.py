@@ -82,6 +82,11 @@ def digests_of(agent: pluggy.HookRelay) -> dict[ImportKey, str]:
     return {key: each.digest for key, each in imports_of(agent).items()}
 
 
+def names_and_digests_of(agent: pluggy.HookRelay) -> dict[ImportKey, tuple[str, str]]:
+    """The local name and the digest of every import that stands."""
+    return {key: (each.local_name, each.digest) for key, each in imports_of(agent).items()}
+
+
 def apply(agent: pluggy.HookRelay, *changes: ImportChange) -> list[Outcome]:
     """Apply changes and require that the outcomes are theirs, one by one and in order (R6)."""
     outcomes = list(agent.registry_apply(changes=changes))

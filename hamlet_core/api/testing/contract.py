@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hamlet_core.api import RegistryUnavailable, RemoveImport, Severity, Snapshot, Status, WriteImport
-from hamlet_core.api.testing.agents import Agents, apply, digests_of, imports_of, remove, write
+from hamlet_core.api.testing.agents import Agents, apply, digests_of, imports_of, names_and_digests_of, remove, write
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.samples import imported_service, local_service
 
@@ -164,10 +164,9 @@ class RegistryContract:
         services = [imported_service("stock"), imported_service("mail"), imported_service("stock", "north")]
         agent = agents.start()
         write(agent, *services)
-        found = imports_of(agents.restart(agent))
-        assert {key: (each.local_name, each.digest, each.lost_since) for key, each in found.items()} == {
-            service.key: (service.local_name, service.digest, None) for service in services
-        }
+        agent = agents.restart(agent)
+        assert names_and_digests_of(agent) == {each.key: (each.local_name, each.digest) for each in services}
+        assert {each.lost_since for each in imports_of(agent).values()} == {None}
 
     def test_r5_an_edited_entry_has_no_digest_and_is_written_again(
         self, backend: RegistryBackend, agents: Agents
@@ -211,20 +210,25 @@ class RegistryContract:
         assert dict(backend.entries()) != once
         assert digests_of(agent) == {changed.key: changed.digest}
 
-    def test_r6_a_new_local_name_leaves_nothing_under_the_old_one(
+    def test_r6_an_import_that_moves_leaves_nothing_under_its_old_name(
         self, backend: RegistryBackend, agents: Agents
     ) -> None:
         agent = agents.start()
         empty = dict(backend.entries())
-        write(agent, imported_service("stock"))
-        moved = imported_service("stock", local_name="stock.east.alias.example")
-        write(agent, moved)
-        standing = imports_of(agent)
-        assert {key: (each.local_name, each.digest) for key, each in standing.items()} == {
-            moved.key: (moved.local_name, moved.digest)
-        }
-        remove(agent, moved)
+        old, new = imported_service("stock"), imported_service("stock", local_name="stock.alias.example")
+        write(agent, old)
+        apply(agent, RemoveImport(old.key, old.local_name), WriteImport(new))
+        assert names_and_digests_of(agent) == {new.key: (new.local_name, new.digest)}
+        remove(agent, new)
         assert dict(backend.entries()) == empty
+
+    def test_r6_two_imports_can_swap_their_names(self, agents: Agents) -> None:
+        agent = agents.start()
+        before = [imported_service("a", local_name="x.example"), imported_service("b", local_name="y.example")]
+        after = [imported_service("a", local_name="y.example"), imported_service("b", local_name="x.example")]
+        write(agent, *before)
+        apply(agent, *(RemoveImport(each.key, each.local_name) for each in before), *map(WriteImport, after))
+        assert names_and_digests_of(agent) == {each.key: (each.local_name, each.digest) for each in after}
 
     def test_r6_there_is_one_outcome_for_each_change_in_order(self, agents: Agents) -> None:
         agent = agents.start()
