@@ -31,6 +31,8 @@ from hamlet_core.identity.spiffe import IdentityError, verify_peer
 _log = structlog.get_logger(__name__)
 _CHUNK = 256 * 1024
 _FLUSH_SECONDS = 2.0
+_GRACE_SECONDS = 0.5
+_SHUTDOWN_SECONDS = 0.2  # gRPC servers do not answer a TLS close_notify: waiting for it gains nothing
 _LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
@@ -114,7 +116,7 @@ class Tunnel:
             return
         self._server.close()
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_FLUSH_SECONDS / 2)
+            _, late = await asyncio.wait(self._tasks, timeout=_GRACE_SECONDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -157,12 +159,17 @@ class Tunnel:
 
     async def _dial(self) -> _Connection:
         """Connect, shake hands, judge; nothing of gRPC's has been sent when this returns or raises."""
-        with self._explained("connecting"):
+        with self._explained("while connecting"):
             async with asyncio.timeout(self._deadline):
                 context = self._tls()
                 # An address sends no SNI (RFC 6066, section 3); Python's ssl sees to that.
                 reader, writer = await asyncio.open_connection(
-                    self._host, self._port, ssl=context, server_hostname=self._host, limit=_CHUNK
+                    self._host,
+                    self._port,
+                    ssl=context,
+                    server_hostname=self._host,
+                    ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
+                    limit=_CHUNK,
                 )
         try:
             return self._judged(reader, writer)
@@ -210,28 +217,23 @@ class Tunnel:
             done, _ = await asyncio.wait((outward, inward), return_when=asyncio.FIRST_COMPLETED)
             if inward not in done and outward.exception() is not None:
                 # A broken connection fails both; the inward one knows what to say about it.
-                await asyncio.wait((inward,), timeout=_FLUSH_SECONDS / 2)
+                await asyncio.wait((inward,), timeout=_GRACE_SECONDS)
         finally:
             for task in (outward, inward):
                 task.cancel()
             await asyncio.gather(outward, inward, return_exceptions=True)
 
     async def _pump_in(self, connection: _Connection, writer: asyncio.StreamWriter) -> None:
-        # In TLS 1.3 the client is done before the server has seen its certificate: a refusal comes here.
-        refused_yet = False
         try:
-            with self._explained("waiting for the peer's first byte"):
+            # In TLS 1.3 the client is done before the server has seen its certificate: a refusal comes here.
+            with self._explained("before its first byte: it probably refused our certificate"):
                 first = await connection.reader.read(_CHUNK)
-                refused_yet = not first
-            if refused_yet:
-                raise PeerUnreachable(
-                    f"{self.address} closed the connection before its first byte",
-                    mend="it probably refused our certificate: has its operator our current bundle.pem?",
-                )
+                if not first:
+                    raise ConnectionResetError
             self.last_error = None
             writer.write(first)
             await writer.drain()
-            with self._explained("the connection"):
+            with self._explained("on a standing connection"):
                 await _pump(connection.reader, writer)
         except HamletError as error:
             # After an abort of ours (`recheck`) the reason is known already.
@@ -253,14 +255,20 @@ class Tunnel:
             raise _explain_tls(error, self.address) from error
         except TimeoutError as error:
             raise PeerUnreachable(
-                f"{self.address}: {doing} took too long", mend="is it up, and is no firewall in between?"
+                f"{self.address} did not answer in time {doing}", mend="is it up, and is no firewall in between?"
             ) from error
         except socket.gaierror as error:
             raise PeerUnreachable(
                 f"the name {self._host!r} cannot be resolved: {error.strerror}", mend="check the peer's address"
             ) from error
+        except ConnectionResetError as error:
+            # A refusal loses its TLS alert when the refusing side closes with something of ours unread.
+            raise PeerUnreachable(
+                f"{self.address} closed the connection {doing}",
+                mend="it may refuse our certificate or our TLS: has its operator our current bundle.pem?",
+            ) from error
         except (OSError, UnicodeError) as error:
-            raise PeerUnreachable(f"{self.address}: {doing} failed: {error}") from error
+            raise PeerUnreachable(f"{self.address} failed {doing}: {error or type(error).__name__}") from error
 
 
 def _explain_tls(error: ssl.SSLError, address: str) -> HamletError:
