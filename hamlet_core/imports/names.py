@@ -169,6 +169,9 @@ class NameTable:
         if name is not None:
             del self._assigned[name]
             self._released.add(name)
+
+    def leave(self, key: ImportKey) -> None:
+        """The entry of `key` stays no longer: the name it stands under can be given to another."""
         place = self._place_of.get(key)
         if place is not None:
             self._released.add(place)

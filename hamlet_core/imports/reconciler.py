@@ -132,6 +132,8 @@ class Reconciler:
             if not in_flight(key):
                 self._table.stand(entry)
         for offers in self._peers.values():
+            if offers.inferred:  # the catalog was judged: what it brought counts among what stood
+                offers.new.clear()
             offers.inferred = False
             self._lost_since_adoption(offers, now)
         self._start()

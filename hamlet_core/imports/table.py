@@ -80,7 +80,8 @@ class ImportTable:
             peer_name=offers.peer,
         )
         if reason is not None:
-            return self._decline(offers, name, reason, settings.max_services)
+            taken = service.fqdn.lower() in self.names.local
+            return self._decline(offers, name, reason, waits=taken)
         limit = settings.max_services
         if not (offers.has_room(name, limit) if self.ready else len(offers.services) <= 2 * limit):
             offers.over_quota[name] = None
@@ -88,12 +89,12 @@ class ImportTable:
                 f"{offers.peer} already has the {limit} services here that it may have:"
                 f" raise peers.{offers.peer}.max_services"
             )
-            return self._decline(offers, name, reason, limit)
+            return self._decline(offers, name, reason, waits=False)
         if not self.ready:
             return None
         given = self.names.assign(key, service.fqdn)
         if given.refusal:
-            return self._decline(offers, name, given.refusal, limit)
+            return self._decline(offers, name, given.refusal, waits=True)
         self._want(offers, key, ImportedService(peer=key.peer, local_name=given.local_name, service=service))
         if given.displaced is not None:
             self.assess(self.peers[given.displaced.peer], given.displaced.name)
@@ -113,15 +114,17 @@ class ImportTable:
         offers.leaving.discard(key.name)
         self._touch(offers, key.name)
 
-    def _decline(self, offers: Offers, name: str, reason: str, limit: int) -> str:
+    def _decline(self, offers: Offers, name: str, reason: str, *, waits: bool) -> str:
+        """Take out what is declined; `waits` for a name that may get free."""
         key, fqdn = ImportKey(offers.peer, name), offers.services[name].fqdn
         offers.declined[name] = reason
         self.unwant(offers, name)
+        limit = offers.settings.max_services if offers.settings is not None else 0
         if len(offers.declined) > limit:  # what a peer can make us keep has a bound
             offers.forget(name)
             offers.refuse(name, reason)
             offers.turned_away = True
-        elif name not in offers.over_quota:
+        elif waits:
             self.names.wait(key, fqdn.lower(), alias(fqdn, offers.peer))
         return reason
 
@@ -132,6 +135,7 @@ class ImportTable:
         changed = offers.wanted.pop(name, None) is not None
         if name not in offers.leaving and (name in offers.standing or self.writes.in_flight(key)):
             offers.leaving.add(name)
+            self.names.leave(key)
             changed = True
         if changed:
             self.writes.forget(key)
