@@ -56,7 +56,7 @@ class FolderBackend(RegistryBackend):
 
     def entries(self):
         return {
-            str(path.relative_to(self.mesh)): (path.read_text(), path.stat().st_mtime_ns, path.stat().st_ino)
+            str(path.relative_to(self.mesh)): (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino)
             for folder in ("services", "imported")
             for path in sorted((self.mesh / folder).rglob("*"))
             if path.is_file()

@@ -45,19 +45,18 @@ def render(comment: str, content: Mapping[str, object], mark: Mapping[str, str])
             lines.append(f"{key}: {scalar(value)}")
     lines += ["mark:", *(f"  {key}: {scalar(value)}" for key, value in mark.items())]
     text = "\n".join(lines) + "\n"
-    return f"{text}  checksum: {scalar(_checksum(text))}\n"
+    return text + _checksum_line(text)
 
 
 def read(text: str) -> Marked | None:
     """Find the mark in a file; None where there is none that can be read."""
-    body, found, block = text.rpartition(_MARK)
+    summed = text.rpartition("  checksum: ")[0]
+    body, found, block = summed.rpartition(_MARK)
     try:
-        mark = _texts(block, indent="  ")
-        checksum = mark.pop("checksum")
-        if found and checksum == _checksum(text[: text.rindex("  checksum: ")]):
-            return Marked(mark=mark, texts=_texts(body), intact=True)
-    except (KeyError, ValueError):
-        pass  # someone edited it
+        if found and text == summed + _checksum_line(summed):
+            return Marked(mark=_texts(block, indent="  "), texts=_texts(body), intact=True)
+    except ValueError:
+        pass  # bytes that are no text
     return _read_edited(text)
 
 
@@ -82,5 +81,5 @@ def _only_texts(mapping: Mapping[Any, Any]) -> dict[str, str]:
     return {key: value for key, value in mapping.items() if isinstance(key, str) and isinstance(value, str)}
 
 
-def _checksum(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+def _checksum_line(text: str) -> str:
+    return f'  checksum: "{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"\n'
