@@ -135,21 +135,21 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
 
     def get(self, callback: Callback, path: str, params: Params = None, headers: Any = None) -> Any:
         """Read `path`: the one call that is tried again."""
-        return callback(self._call("GET", path, params, headers, None))
+        return _decoded(callback, self._call("GET", path, params, headers, None))
 
     def put(self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None) -> Any:
         """Write `data` to `path`."""
-        return callback(self._call("PUT", path, params, headers, data))
+        return _decoded(callback, self._call("PUT", path, params, headers, data))
 
     def delete(
         self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None
     ) -> Any:
         """Delete what is at `path`."""
-        return callback(self._call("DELETE", path, params, headers, data))
+        return _decoded(callback, self._call("DELETE", path, params, headers, data))
 
     def post(self, callback: Callback, path: str, params: Params = None, data: Any = "", headers: Any = None) -> Any:
         """Post `data` to `path`."""
-        return callback(self._call("POST", path, params, headers, data))
+        return _decoded(callback, self._call("POST", path, params, headers, data))
 
     def close(self) -> None:
         """End every call, also the blocked ones of other threads, and let no new one be made."""
@@ -271,6 +271,14 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             message = f"Consul at {self._settings.address} knows no leader ({path})"
             raise RegistryUnavailable(message)
         return base.Response(response.status, response.headers, text, response.data)
+
+
+def _decoded(callback: Callback, response: Any) -> Any:
+    try:
+        return callback(response)
+    except ValueError as error:
+        message = f"what answered is not Consul, or not all of it: {response.body[:100]!r}"
+        raise RegistryUnavailable(message, mend="look at `address`") from error
 
 
 def parse_address(address: str) -> tuple[str, str, int, str]:

@@ -1,0 +1,97 @@
+"""How an import is called in Consul, and how its mark is written. Pure; the rules are those of the README.
+
+Consul keeps at most 64 pairs of meta per service and per node, with keys of letters, digits, `-` and `_` up
+to 128 characters and values up to 512 bytes (Consul, `lib/validateMeta`); its DNS answers for names of one
+label, at most 63 characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+
+NAME_LIMIT = 63
+KEYS_LIMIT = 64
+VALUE_LIMIT = 512
+_HASH = 8
+
+
+def node_name(mesh: str, peer: str) -> str:
+    """The synthetic node that carries what was imported from `peer`."""
+    return f"hamlet-{mesh}-{peer}"
+
+
+def service_name(local_name: str) -> str:
+    """`orders.west.example` becomes `orders-west-example`: one label, as Consul's DNS needs.
+
+    Dots, and whatever a label cannot hold, become hyphens. What is longer than 63 characters is cut and ends in
+    a hash of the whole name.
+    """
+    plain = re.sub(r"[^a-z0-9-]", "-", local_name.lower()).strip("-") or "service"
+    return plain if len(plain) <= NAME_LIMIT and plain != "consul" else hashed_name(local_name)
+
+
+def hashed_name(local_name: str) -> str:
+    """The name for when `service_name` is too long, or taken by another import: it ends in a hash of the whole."""
+    plain = re.sub(r"[^a-z0-9-]", "-", local_name.lower()).strip("-") or "service"
+    digest = hashlib.blake2b(local_name.encode(), digest_size=_HASH // 2).hexdigest()
+    return f"{plain[: NAME_LIMIT - _HASH - 1].rstrip('-')}-{digest}"
+
+
+def split_values(meta: Mapping[str, str]) -> dict[str, str]:
+    """Divide values longer than Consul takes: `key` has the first part, `key-2`, `key-3` ... the others.
+
+    A part holds at most 512 bytes of UTF-8 and whole characters.
+    """
+    split: dict[str, str] = {}
+    for key, value in meta.items():
+        for number, part in enumerate(_parts(value), start=1):
+            split[key if number == 1 else f"{key}-{number}"] = part
+    return split
+
+
+def join_value(meta: Mapping[str, str], key: str) -> str:
+    """Put the parts of the value of `key` together again; an empty string where there is none."""
+    parts = [meta.get(key, "")]
+    while (part := meta.get(f"{key}-{len(parts) + 1}")) is not None:
+        parts.append(part)
+    return "".join(parts)
+
+
+def label_meta(labels: Mapping[str, str], room: int) -> dict[str, str]:
+    """As many labels as there is room for, in order of their keys, as `label-<key>`.
+
+    What Consul does not take in a key becomes `-`; a label whose key then is taken, whose key is too long or
+    whose value is longer than one meta value is left out. They are for people to read and to filter by.
+    """
+    meta: dict[str, str] = {}
+    for key, value in sorted(labels.items()):
+        plain = "label-" + re.sub(r"[^A-Za-z0-9_-]", "-", key)
+        fits = len(plain) <= 128 and len(value.encode()) <= VALUE_LIMIT and plain not in meta
+        if fits and len(meta) < room:
+            meta[plain] = value
+    return meta
+
+
+def fingerprint(*parts: object) -> str:
+    """A short digest of what was written, by which an edit of someone else shows."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def canonical(meta: Mapping[str, str], without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The pairs in order, to be digested."""
+    left_out = set(without)
+    return tuple(sorted((key, value) for key, value in meta.items() if key not in left_out))
+
+
+def _parts(value: str) -> list[str]:
+    parts, size = [""], 0
+    for character in value:
+        width = len(character.encode())
+        if size + width > VALUE_LIMIT:
+            parts.append("")
+            size = 0
+        parts[-1] += character
+        size += width
+    return parts

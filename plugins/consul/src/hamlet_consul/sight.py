@@ -1,0 +1,39 @@
+"""Whether what is missing from an answer is gone, or only no longer shown to our token.
+
+Consul leaves out what a token may not read and answers 200 all the same; without a valid token
+`catalog/services` is `{}`. So the catalog is believed only while `consul` itself, which is always in it, is
+seen, and a service is believed gone only once Consul has said that we may read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hamlet_consul.client import Client
+from hamlet_consul.errors import ConsulDenied
+
+ASKED_AT_ONCE = 256
+"""Rights asked about in one call."""
+MEND = 'give the token node_prefix "" and service_prefix "" (read)'
+
+
+def require_sight(client: Client) -> None:
+    """Raise `ConsulDenied` unless Consul's own service and its node are seen."""
+    if not client.service("consul").data:
+        message = "Consul shows no `consul` service: the token may not read the catalog, or is not valid"
+        raise ConsulDenied(message, mend=MEND)
+
+
+def confirm_gone(client: Client, services: Iterable[str], nodes: Iterable[str]) -> bool:
+    """Raise `ConsulDenied` if the token may no longer read one of these; False where ACL are off."""
+    wanted = [("service", name, "read") for name in sorted(services)]
+    wanted += [("node", name, "read") for name in sorted(nodes)]
+    for start in range(0, len(wanted), ASKED_AT_ONCE):
+        denied = client.denied(wanted[start : start + ASKED_AT_ONCE])
+        if denied is None:
+            return False
+        if denied:
+            kind, name, _ = denied[0]
+            message = f"the token may no longer read the {kind} {name!r}: it is not taken for gone"
+            raise ConsulDenied(message, mend=MEND)
+    return True

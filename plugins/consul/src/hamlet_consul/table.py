@@ -1,0 +1,161 @@
+"""What stands on our nodes, as last read or written: the index of each entry is what makes a write conditional.
+
+It may be behind Consul: a write made by it then fails there, and the node is read again. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hamlet_consul.client import Client
+from hamlet_consul.entries import PEER, Entry, PeerNode, entry_from, key_of, owner_meta, standing
+from hamlet_consul.errors import ConsulDenied
+from hamlet_consul.sight import MEND, confirm_gone, require_sight
+from hamlet_core.api import AdapterContext, ImportKey, StandingImport
+
+INDEXES_KEPT = 1024
+"""Of our latest writes: the watch is woken by them and need not look for what changed."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A node and what is on it, by ID, whoever put it there."""
+
+    node: PeerNode
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def of(self, key: ImportKey) -> list[Entry]:
+        """The entries of one import."""
+        return [entry for entry in self.entries.values() if key_of(entry, key.peer) == key]
+
+
+class ImportTable:
+    """Our nodes by name. Written by the thread that writes to Consul, read also by the one that watches."""
+
+    def __init__(self, client: Client, context: AdapterContext) -> None:
+        self._client = client
+        self._context = context
+        self._nodes: dict[str, Held] = {}
+        self._tags: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {}
+        self._indexes: deque[int] = deque(maxlen=INDEXES_KEPT)
+        self._complete = False
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Read all our nodes; `RegistryUnavailable` rather than leave one out for want of a right."""
+        wanted = [("node", "", "read"), ("service", "", "read")]
+        if self._client.denied(wanted):
+            message = "the token does not see all nodes and services, so it cannot be told what is imported"
+            raise ConsulDenied(message, mend=MEND)
+        require_sight(self._client)
+        found = {node["Node"] for node in self._client.nodes(owner_meta(self._context)).data or ()}
+        confirm_gone(self._client, (), set(self._nodes) - found)
+        for name in set(self._nodes) - found:
+            self._replace(name, None)
+        for name in found:
+            self.reload(name)
+        self._complete = True
+
+    def ensure(self) -> None:
+        """Read all our nodes unless that is known to be done."""
+        if not self._complete:
+            self.load()
+
+    def invalidate(self) -> None:
+        """Something may have been written that we do not know of: read all again before the next write."""
+        self._complete = False
+
+    def reload(self, name: str) -> Held | None:
+        """Read one node, ours or not; None where there is none."""
+        data = self._client.node_services(name).data
+        if not data or not data.get("Node"):
+            self._replace(name, None)
+            return None
+        node = data["Node"]
+        held = Held(PeerNode(name=name, meta=node.get("Meta") or {}, index=node["ModifyIndex"]))
+        for service in data.get("Services") or ():
+            entry = entry_from(service)
+            held.entries[entry.id] = entry
+        self._replace(name, held)
+        return held
+
+    def get(self, name: str) -> Held | None:
+        """A node as it was last seen."""
+        return self._nodes.get(name)
+
+    def standing(self) -> list[StandingImport]:
+        """Every import on our nodes."""
+        return [
+            one
+            for held in self._nodes.values()
+            if held.node.belongs_to(self._context)
+            for one in standing(held.node, held.entries.values())
+        ]
+
+    def names(self) -> dict[str, set[str]]:
+        """The local names behind each Consul name of ours."""
+        names: dict[str, set[str]] = {}
+        for held in self._nodes.values():
+            if held.node.belongs_to(self._context):
+                for entry in held.entries.values():
+                    if key_of(entry, held.node.meta.get(PEER, "")) is not None:
+                        names.setdefault(entry.name, set()).add(entry.local_name)
+        return names
+
+    def note_node(self, node: PeerNode, written: Iterable[dict[str, Any]]) -> Held:
+        """A node was written; these are the transaction's results."""
+        made = next(result["Node"] for result in written if "Node" in result)
+        old = self._nodes.get(node.name)
+        held = Held(
+            PeerNode(name=node.name, meta=made.get("Meta") or {}, index=made["ModifyIndex"]),
+            old.entries if old else {},
+        )
+        self._replace(node.name, held)
+        return held
+
+    def note(self, name: str, written: Collection[Entry], deleted: Iterable[str]) -> None:
+        """Entries of a node were written (each with its new index) and deleted."""
+        held = self._nodes[name]
+        with self._lock:
+            for entry in written:
+                held.entries[entry.id] = entry
+                self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
+                if not self._indexes or self._indexes[-1] != entry.index:
+                    self._indexes.append(entry.index)
+            for gone in deleted:
+                entry_gone = held.entries.pop(gone, None)
+                if entry_gone is not None:
+                    self._tags.get(entry_gone.name, {}).pop((name, gone), None)
+
+    def forget(self, name: str) -> None:
+        """A node is gone."""
+        self._replace(name, None)
+
+    def tags(self, service: str) -> set[str]:
+        """The tags that entries of ours give to a service of this name: for the thread that watches."""
+        with self._lock:
+            return {tag for tags in self._tags.get(service, {}).values() for tag in tags}
+
+    def wrote_at(self, index: int) -> bool:
+        """Whether a write of ours has this index: for the thread that watches."""
+        with self._lock:
+            return index in self._indexes
+
+    def _replace(self, name: str, held: Held | None) -> None:
+        with self._lock:
+            old = self._nodes.pop(name, None)
+            for entry in old.entries.values() if old else ():
+                self._tags.get(entry.name, {}).pop((name, entry.id), None)
+            if held is not None:
+                self._nodes[name] = held
+                for entry in held.entries.values():
+                    self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
+
+
+def with_index(entry: Entry, result: dict[str, Any]) -> Entry:
+    """The entry, with the index that the transaction gave it."""
+    return replace(entry, index=result["Service"]["ModifyIndex"])
