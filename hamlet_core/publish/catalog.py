@@ -140,9 +140,10 @@ class Catalog:
     def _append(self, log: Log, name: str, payload: Payload | None) -> None:
         standing = log.entries.get(name)
         self._version += 1
+        created = standing.created if standing is not None and standing.payload is not None else self._version
         if standing is not None:
             self._release(standing)
-        log.append(Entry(self._version, name, payload))
+        log.append(Entry(self._version, name, payload, created))
 
     def _share(self, service: FederatedService) -> _Shared:
         forms = self._shared.get(service.name, [])

@@ -25,11 +25,16 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The latest state of the service `name`; without a `payload` it is gone (a tombstone)."""
+    """The latest state of the service `name`; without a `payload` it is gone (a tombstone).
+
+    `created` is the version at which the service appeared, for who must tell a creation from a change; 0
+    where that is not known.
+    """
 
     version: int
     name: str
     payload: Payload | None
+    created: int = 0
 
 
 class Reader(Protocol):

@@ -78,6 +78,7 @@ class OwnerSession:
         self._ack_timeout = ack_timeout
         self._wake = asyncio.Event()
         self._nonce = 0
+        self._last_version = 0
         self._sent: dict[str, _Sent] = {}
         self._retries: dict[str, _Retry] = {}
         self._rejected: dict[str, str] = {}
@@ -138,7 +139,10 @@ class OwnerSession:
             frame = self._codec.withdraw(nonce, entry.name, self._context)
         else:
             packed = getattr(entry.payload, self._codec.api)
-            frame = self._codec.offer(nonce, packed, self._context, created=not self._walked)
+            # A creation is what appeared after the last entry that was sent; the catalog is all creations.
+            created = not self._walked or entry.created > self._last_version
+            frame = self._codec.offer(nonce, packed, self._context, created=created)
+        self._last_version = max(self._last_version, entry.version)
         retry = self._retries.get(entry.name)
         if retry is not None:
             retry.due = float("inf")  # until it is answered

@@ -157,11 +157,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(mesh: Mesh) -> AsyncIterator[Running]:
-    """Run the agent of a configured mesh."""
+async def running(mesh: Mesh, *, ready: bool = True) -> AsyncIterator[Running]:
+    """Run the agent of a configured mesh; unless told otherwise it is `ready` when the block begins."""
     agent = Agent(load.read(mesh.config_path))
     await agent.start()
     try:
+        if ready:
+            await eventually(lambda: not agent.not_ready, what="every registry reports")
         yield Running(mesh=mesh, agent=agent, reporter=Reporter(agent))
     finally:
         await agent.stop()

@@ -56,7 +56,7 @@ class AgentProcess:
             )
         return self
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -68,20 +68,24 @@ class AgentProcess:
         if self._process is None:
             return 0
         if self._process.poll() is None:
-            self.signal(signal.SIGCONT)
-            self.signal(number)
+            self.send(signal.SIGCONT)
+            self.send(number)
         return self._process.wait(timeout=30)
 
     def ask(self, method: str, **request: Any) -> dict[str, Any]:
         """Ask it over its admin socket."""
         return call(self.mesh.folder / "hamlet.sock", method, request)
 
-    def peer(self, name: str) -> dict[str, Any]:
-        """What its status says of a peer; empty while it does not answer."""
+    def status(self) -> dict[str, Any]:
+        """Its status; empty while it does not answer."""
         try:
-            return next(peer for peer in self.ask("status")["peers"] if peer["name"] == name)
+            return self.ask("status")
         except AgentUnreachable:
             return {}
+
+    def peer(self, name: str) -> dict[str, Any]:
+        """What its status says of a peer; empty while it does not answer."""
+        return next((peer for peer in self.status().get("peers", []) if peer["name"] == name), {})
 
     def state(self, peer: str, way: str, *states: str, within: float = PATIENCE) -> dict[str, Any]:
         """Wait until a peer's import or export is in one of `states`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,13 @@ class Wire:
         frame = await asyncio.wait_for(self.call.read(), 30)
         return None if frame is grpc.aio.EOF else self._reads.FromString(frame)
 
+    async def ended(self) -> tuple[grpc.StatusCode, str]:
+        """Read to the end; returns how the dialled side ended the stream."""
+        with suppress(grpc.aio.AioRpcError):
+            while await self.receive() is not None:
+                pass
+        return await self.call.code(), await self.call.details()
+
     async def until(self, wanted: Callable[[Any], bool]) -> Any:
         """Read on to the first message that is `wanted`."""
         while True:
@@ -160,7 +167,9 @@ async def serving(
 
 
 @asynccontextmanager
-async def dialling(mesh: Mesh, target: Mesh, api: str = "v1alpha2", **options: Any) -> AsyncIterator[Wire]:
+async def dialling(
+    mesh: Mesh, target: Mesh, api: str = "v1alpha2", metadata: tuple[tuple[str, str], ...] = (), **options: Any
+) -> AsyncIterator[Wire]:
     """Dial another mesh's agent as a plain gRPC client with this mesh's certificate."""
     pki = mesh.folder / "pki"
     credentials = grpc.ssl_channel_credentials(
@@ -168,7 +177,7 @@ async def dialling(mesh: Mesh, target: Mesh, api: str = "v1alpha2", **options: A
     )
     channel_options = [("grpc.ssl_target_name_override", f"agent.{target.trust_domain}"), *options.items()]
     async with grpc.aio.secure_channel(target.address, credentials, options=channel_options) as channel:
-        call = channel.stream_stream(METHOD[api])(wait_for_ready=True, timeout=60)
+        call = channel.stream_stream(METHOD[api])(wait_for_ready=True, timeout=600, metadata=metadata)
         try:
             yield Wire(call, one.StreamResponse if api == "v1alpha1" else two.BidirectionalStream)
         finally:

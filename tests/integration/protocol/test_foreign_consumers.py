@@ -10,7 +10,7 @@ from google.rpc.status_pb2 import Status
 from hamlet_core.wire._gen.federation.resourcediscovery.v1alpha1 import resourcediscovery_pb2 as one
 from hamlet_core.wire._gen.federation.resourcediscovery.v1alpha2 import resourcediscovery_pb2 as two
 from tests.support.meshes import Mesh, eventually, running, stays
-from tests.support.scripted import DELETE_ONE, DELETE_TWO, UPDATE, URL, ack, dialling, subscribe_two
+from tests.support.scripted import CREATE, DELETE_ONE, DELETE_TWO, UPDATE, URL, ack, dialling, subscribe_two
 
 
 def subscribe_one() -> one.StreamRequest:
@@ -22,30 +22,27 @@ def ack_one(nonce: str, code: int = 0, message: str = "") -> one.StreamRequest:
     return one.StreamRequest(resource_url=URL["v1alpha1"], response_nonce=nonce, status=status)
 
 
-async def test_a_plain_v1alpha1_consumer_gets_the_catalog_one_by_one_then_the_changes(west: Mesh, east: Mesh) -> None:
-    for name in ("a", "b"):
-        west.write_service(name)
-    west.configure({"east": east.peer(address=None)})
-    async with running(west), dialling(east, west, "v1alpha1") as wire:
-        await wire.send(subscribe_one())
-        seen = []
-        for _ in range(2):
-            response = await wire.receive()
-            service = one.StreamResponse.FromString(response.SerializeToString()).resource
-            seen.append((response.operation, service.type_url))
-            pending = asyncio.create_task(wire.receive())
-            await stays(lambda pending=pending: not pending.done(), seconds=0.2, what="one message is in flight")
-            pending.cancel()
-            await wire.send(ack_one(response.nonce))
-            break
-        assert seen == [(1, URL["v1alpha1"])]
-
-
 async def next_one(wire) -> tuple[int, str, str]:  # type: ignore[no-untyped-def]
     from hamlet_core.wire._gen.federation.types.v1alpha1.federated_service_pb2 import FederatedService
 
     response = await wire.receive()
     return response.operation, FederatedService.FromString(response.resource.value).fqdn, response.nonce
+
+
+async def test_a_plain_v1alpha1_consumer_gets_the_catalog_one_by_one(west: Mesh, east: Mesh) -> None:
+    for name in ("a", "b"):
+        west.write_service(name)
+    west.configure({"east": east.peer(address=None)})
+    async with running(west), dialling(east, west, "v1alpha1") as wire:
+        await wire.send(subscribe_one())
+        operation, first, nonce = await next_one(wire)
+        assert operation == CREATE
+        second = asyncio.create_task(next_one(wire))
+        await stays(lambda: not second.done(), seconds=0.3, what="one message is in flight")
+        await wire.send(ack_one(nonce))
+        operation, other, _ = await second
+        assert operation == CREATE
+        assert {first, other} == {"a.west.example", "b.west.example"}
 
 
 async def test_changes_reach_a_v1alpha1_consumer_as_create_update_delete(west: Mesh, east: Mesh) -> None:
@@ -139,8 +136,9 @@ async def test_the_wrong_context_is_refused_in_so_many_words(west: Mesh, east: M
     west.configure({"east": east.peer(address=None, context="shop")})
     async with running(west) as agent, dialling(east, west) as wire:
         await wire.send(subscribe_two("bank"))
-        assert await wire.call.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert "'bank'" in await wire.call.details()
+        code, reason = await wire.ended()
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert "'bank'" in reason
         await eventually(lambda: "peers.east.context" in agent.peer("east")["last_error"])
 
 
@@ -159,8 +157,9 @@ async def test_a_consumer_that_never_answers_is_cut_off_and_the_others_get_every
             response = (await good.until(lambda m: m.HasField("response"))).response
             names.add(response.resource_id)
             await good.send(ack(response.nonce))
-        assert await silent.call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert "has not answered" in await silent.call.details()
+        code, reason = await silent.ended()
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "has not answered" in reason
         await agent.state("north", "exports", "live")
 
 
@@ -180,7 +179,8 @@ async def test_until_every_registry_has_reported_the_owner_says_unavailable_inst
 ) -> None:
     west.configure({"east": east.peer(address=None)})
     (west.folder / "mesh").rename(west.folder / "gone")
-    async with running(west) as agent, dialling(east, west) as wire:
+    async with running(west, ready=False) as agent, dialling(east, west) as wire:
         await wire.send(subscribe_two())
-        assert await wire.call.code() is grpc.StatusCode.UNAVAILABLE
+        code, _ = await wire.ended()
+        assert code is grpc.StatusCode.UNAVAILABLE
         assert "registry" in agent.agent.not_ready
