@@ -64,7 +64,7 @@ class FileRegistry:
             self._services.folder, watch_filter=None, recursive=False, stop_event=stop,
             debounce=_SETTLE_AT_MOST_MS, step=_SETTLE_MS, rust_timeout=_LOOK_MS, yield_on_timeout=True,
         )  # fmt: skip
-        first = True  # what changed between reading and watching is found by reading all again, once
+        first = True  # what changed between reading and watching is found by comparing all files, once
         with contextlib.closing(events):
             while not stop.is_set():
                 touched = self._next(events)
@@ -75,7 +75,7 @@ class FileRegistry:
                     raise RegistryUnavailable(message)
                 if touched or first:
                     before = self._services.services
-                    self._scan(None if first else touched)
+                    self._scan(touched)
                     if batch := changes(before, self._services.services):
                         yield batch
                 first = False

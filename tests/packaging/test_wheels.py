@@ -1,0 +1,86 @@
+"""What is built is what should be: the wheels' content, and no stray name becomes importable."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def build(project, target):
+    """Build the wheel of a project with its own backend, in this environment."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=100)
+    (wheel,) = target.glob("*.whl")
+    return zipfile.ZipFile(wheel)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    with build(ROOT, tmp_path_factory.mktemp("core")) as wheel:
+        yield wheel
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    with build(ROOT / "plugins" / "file", tmp_path_factory.mktemp("file")) as wheel:
+        yield wheel
+
+
+def modules_of(folder):
+    """The package's own files, as the checkout has them."""
+    return {
+        str(path.relative_to(folder.parent))
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def text(wheel, name):
+    (found,) = [each for each in wheel.namelist() if each.endswith(f".dist-info/{name}")]
+    return wheel.read(found).decode()
+
+
+def test_the_core_is_all_of_hamlet_core_and_nothing_else(core):
+    names = {name for name in core.namelist() if ".dist-info/" not in name}
+    assert names == modules_of(ROOT / "hamlet_core")
+    assert "hamlet_core/py.typed" in names
+    assert "hamlet_core/wire/_gen/federation/types/v1alpha2/federated_service_pb2.py" in names
+
+
+def test_the_file_plugin_is_all_of_hamlet_file_and_nothing_else(file):
+    names = {name for name in file.namelist() if ".dist-info/" not in name}
+    assert names == modules_of(ROOT / "plugins" / "file" / "src" / "hamlet_file")
+    assert "hamlet_file/py.typed" in names
+
+
+def test_the_core_brings_its_command_and_its_licence(core):
+    assert "hamlet = hamlet_core.cli:main" in text(core, "entry_points.txt")
+    assert "Apache License" in text(core, "licenses/LICENSE")
+    assert Parser().parsestr(text(core, "METADATA"))["License-Expression"] == "Apache-2.0"
+
+
+def test_the_file_plugin_says_what_it_provides(file):
+    assert text(file, "entry_points.txt").split() == ["[hamlet]", "file", "=", "hamlet_file.plugin"]
+
+
+def test_the_core_requires_no_vendors_library(core):
+    required = Parser().parsestr(text(core, "METADATA")).get_all("Requires-Dist")
+    names = {re.split(r"[^A-Za-z0-9-]", each)[0].lower() for each in required}
+    assert {"pluggy", "grpcio", "protobuf", "pydantic"} <= names
+    assert not names & {"python-consul2", "kubernetes", "requests", "hamlet-file"}
+
+
+def test_no_other_folder_of_the_checkout_becomes_importable(tmp_path):
+    """An editable install must not put `tests`, `proto` or `plugins` on everybody's path."""
+    names = ["hamlet_core", "hamlet_file", "tests", "proto", "plugins", "bench", "docs"]
+    code = f"import importlib.util\nprint(*[name for name in {names} if importlib.util.find_spec(name)])"
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["hamlet_core", "hamlet_file"]
