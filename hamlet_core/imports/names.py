@@ -139,8 +139,10 @@ class NameTable:
             return self._give(key, other)
         if fault is not None:
             why = f"cannot be used ({fault})"
+        elif second is None or other in self.local:
+            why = "is the name of a local service"
         else:
-            why = f"is taken by the peer {second.peer}" if second else "is the name of a local service"
+            why = f"is taken by the peer {second.peer}"
         refusal = (
             f"the name {plain} is taken by the peer {first.peer}, and the alias {other} {why}: take it from one"
             f" peer only, by narrowing peers.{first.peer}.accept or peers.{key.peer}.accept"
