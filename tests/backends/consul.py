@@ -176,6 +176,39 @@ class Consul:
         assert reply.status == 200, f"{method} {path}: {reply.status} {reply.body}"
         return reply.body
 
+    def register(self, name: str, *, node: str = "workloads", status: str = "passing", **service: Any) -> None:
+        """Register an instance with one check in one call, as an agent of Consul does."""
+        known = {"Service": name, "ID": name, "Port": 8080, **service}
+        check = {"CheckID": f"alive-{known['ID']}", "Name": "alive", "ServiceID": known["ID"], "Status": status}
+        self.do(
+            "PUT",
+            "/v1/catalog/register",
+            {"Node": node, "Address": "10.0.0.1", "Service": known, "Check": check},
+        )
+
+    def register_many(self, count: int, node: str = "workloads") -> None:
+        """Register `service-0` and so on, each with a check, on one node."""
+        self.do("PUT", "/v1/catalog/register", {"Node": node, "Address": "10.0.0.1"})
+        operations: list[dict[str, Any]] = []
+        for number in range(count):
+            name = f"service-{number}"
+            check = {
+                "Node": node,
+                "CheckID": f"alive-{name}",
+                "Name": "alive",
+                "ServiceID": name,
+                "Status": "passing",
+            }
+            service = {"ID": name, "Service": name, "Port": 8080}
+            operations.append({"Service": {"Verb": "set", "Node": node, "Service": service}})
+            operations.append({"Check": {"Verb": "set", "Check": check}})
+        for start in range(0, len(operations), 64):
+            self.do("PUT", "/v1/txn", operations[start : start + 64])
+
+    def deregister(self, service_id: str, *, node: str = "workloads") -> None:
+        """Take an instance out, and its checks with it."""
+        self.do("PUT", "/v1/catalog/deregister", {"Node": node, "ServiceID": service_id})
+
     @property
     def pid(self) -> int:
         """Of the running process."""

@@ -7,12 +7,18 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pluggy
 import pytest
 from hamlet_consul.client import Client
+from hamlet_consul.options import ConsulOptions
+from hamlet_consul.registry import ConsulRegistry
 from hamlet_consul.transport import Settings, Transport
 
+from hamlet_core.api import PROJECT, AdapterContext, RegistrySpec
+from hamlet_core.api.testing import Watching
 from tests.backends.consul import Consul
 
 MakeClient = Callable[..., Client]
@@ -112,3 +118,50 @@ def cut_answers() -> Iterator[Callable[..., CuttingProxy]]:
     yield make
     for proxy in made:
         proxy.close()
+
+
+class Started:
+    """A registry as an agent of mesh `west` opens it on a Consul, and what registers services there."""
+
+    def __init__(self, consul: Consul, **options: Any) -> None:
+        given: dict[str, Any] = {"address": consul.address, "token": consul.token}
+        if consul.pki:
+            given |= {"ca": consul.pki.ca, "certificate": consul.pki.client[0], "key": consul.pki.client[1]}
+        context = AdapterContext(
+            name="main", mesh="west", domain="west.example", trust_domain="west.example", directory=Path("/")
+        )
+        self.consul = consul
+        self.registry = ConsulRegistry(ConsulOptions(**(given | options)), context)
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(RegistrySpec)
+        manager.register(self.registry)
+        self.hooks = manager.hook
+        self._watching: list[Watching] = []
+
+    def watch(self) -> Watching:
+        """Begin a watch and wait for its first batch."""
+        watching = Watching(self.hooks)
+        self._watching.append(watching)
+        watching.until(lambda _: True, 30)
+        return watching
+
+    def close(self) -> None:
+        """Tidy up."""
+        for watching in self._watching:
+            if watching.error is None:
+                watching.end(10)
+        self.registry.registry_close()
+
+
+@pytest.fixture
+def start_registry() -> Iterator[Callable[..., Started]]:
+    """Open a registry on a Consul: `start_registry(consul, wait="2s")`."""
+    started: list[Started] = []
+
+    def start(consul: Consul, **options: Any) -> Started:
+        started.append(Started(consul, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

@@ -174,6 +174,8 @@ class Writer:
     def _attempt(self, units: Sequence[Unit]) -> dict[int, str]:
         """Try to make these together: the reasons by the number of the unit that failed, nothing then is made."""
         operations = [(number, operation) for number, unit in enumerate(units) for operation in unit.operations()]
+        for unit in units:
+            self._table.expect(unit.node, unit.write)
         for start in range(0, len(operations), TXN_OPERATIONS):
             # More than one round only for a single import of more entries than a transaction takes.
             part = operations[start : start + TXN_OPERATIONS]

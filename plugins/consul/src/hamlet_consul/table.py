@@ -117,6 +117,12 @@ class ImportTable:
         self._replace(node.name, held)
         return held
 
+    def expect(self, name: str, entries: Iterable[Entry]) -> None:
+        """These are about to be written: the watch may see them before the answer is here."""
+        with self._lock:
+            for entry in entries:
+                self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
+
     def note(self, name: str, written: Collection[Entry], deleted: Iterable[str]) -> None:
         """Entries of a node were written (each with its new index) and deleted."""
         held = self._nodes[name]

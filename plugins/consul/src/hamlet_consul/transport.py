@@ -80,7 +80,7 @@ class Requests:
 
 
 class _Retries(urllib3.Retry):
-    """urllib3's rule, but a deadline that passed is not waited for once more."""
+    """urllib3's rule, but a deadline that passed is not waited for once more, nor a pool that was closed used."""
 
     def increment(
         self,
@@ -91,7 +91,7 @@ class _Retries(urllib3.Retry):
         _pool: Any = None,
         _stacktrace: Any = None,
     ) -> Self:
-        if isinstance(error, ReadTimeoutError):
+        if error is not None and (isinstance(error, ReadTimeoutError) or _pool.ConnectionCls.sockets.closed):
             raise error
         return super().increment(method, url, response, error, _pool, _stacktrace)
 

@@ -80,7 +80,8 @@ class Watch:
         self._acl = True
         self._nodes = 0
         self._swept = 0.0
-        self._dirty = self._unexplained = False
+        self._dirty = False
+        self._unexplained: set[int] = set()
 
     def run(self, stop: Stop) -> Iterator[Batch]:
         """Yield batches until `stop`; `RegistryUnavailable` when Consul is gone or hides what it showed."""
@@ -174,7 +175,11 @@ class Watch:
         touched |= read
         if NAMES in news:
             index = news[NAMES].answer.index
-            self._unexplained |= not (gone or index in self._explained or self._table.wrote_at(index))
+            self._unexplained |= set() if gone else {index}
+        # The answer to a write of ours may come after the wake-up that it caused: look every time.
+        self._unexplained = {
+            index for index in self._unexplained if index not in self._explained and not self._table.wrote_at(index)
+        }
         if self._clock() >= self._due():
             touched |= self._overdue()
         shared = shared_of(self._catalog, self._rules) if touched else self._shared
@@ -206,7 +211,7 @@ class Watch:
         own = [node["Node"] for node in nodes if every or not is_import(node.get("Meta"))]
         answers = [self._read.node_services(name).data for name in own]
         self._nodes, self._swept = len(own), self._clock()
-        self._dirty = self._unexplained = False
+        self._dirty, self._unexplained = False, set()
         return self._catalog.take_nodes(answer for answer in answers if answer and answer["Node"])
 
     def _due(self) -> float:
