@@ -7,7 +7,7 @@ dropping a stream that the change does not concern.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import grpc
 import structlog
@@ -22,6 +22,7 @@ from hamlet_core.identity.source import IdentitySource
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.plugins import loader
 from hamlet_core.plugins.opening import open_registry
+from hamlet_core.plugins.options import adapter_options
 from hamlet_core.plugins.port import RegistryPort
 from hamlet_core.publish.catalog import Catalog, Payload, Subscription
 from hamlet_core.publish.policy import Policy
@@ -58,6 +59,7 @@ class Agent:
         packers = {codec.api: codec.pack for codec in CODECS}
         self.catalog = Catalog(lambda service: Payload(**{api: pack(service) for api, pack in packers.items()}))
         self.publication = Publication(Policy.of(config), self.catalog, moment)
+        adapter_options(loaded)  # all that is wrong with them, with file and line, before anything is opened
         self.plugins = loader.load({registry.kind for registry in config.registries.values()}, config.plugins)
         self.ports = {name: self._open(name) for name in config.registries}
         self.publishers = {
@@ -241,13 +243,3 @@ class Agent:
                 peer, grpc.StatusCode.UNAUTHENTICATED, "this mesh has left the federation with you"
             )
         self.importer.leave(peer)
-
-    async def drained(self, peer: str, within: timedelta) -> bool:
-        """Wait until nothing of `peer` is left in any registry; False when that takes longer than `within`."""
-        try:
-            async with asyncio.timeout(within.total_seconds()):
-                while any(lane.reconciler.status(peer).standing for lane in self.importer.lanes):
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            return False
-        return True

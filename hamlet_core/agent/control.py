@@ -100,7 +100,7 @@ class Control:
         peer = self._peer(request)
         configured = peer in self._agent.config.peers
         await self._agent.leave(peer)
-        done = await self._agent.drained(peer, LEAVE_WITHIN)
+        done = await self._agent.importer.emptied(peer, LEAVE_WITHIN)
         return {"peer": peer, "removed": done, "still_configured": configured}
 
     async def _take_over(self, request: Document) -> Document:

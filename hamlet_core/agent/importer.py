@@ -75,10 +75,18 @@ class Lane:
                     still_open.discard(key)
             return not still_open
 
+        await self._until(done, until)
+        return found
+
+    async def emptied(self, peer: str, until: float) -> bool:
+        """Wait until nothing of `peer` is left in the registry; False when it is not by `until` (loop time)."""
+        return await self._until(lambda: not self.reconciler.glance(peer).standing, until)
+
+    async def _until(self, check: Callable[[], bool], until: float) -> bool:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until), self._turn:
-                await self._turn.wait_for(done)
-        return found
+                return await self._turn.wait_for(check)
+        return False
 
     async def run(self) -> None:
         """Look, plan, write, record; for ever."""
@@ -206,6 +214,11 @@ class Importer:
         for lane in self.lanes:
             lane.reconciler.leave(peer, now())
         self._wake()
+
+    async def emptied(self, peer: str, within: timedelta) -> bool:
+        """Wait until nothing of `peer` is left in any registry; False when that takes longer than `within`."""
+        until = asyncio.get_running_loop().time() + within.total_seconds()
+        return all(await asyncio.gather(*(lane.emptied(peer, until) for lane in self.lanes)))
 
     async def deliver(self, peer: str, received: Sequence[Received]) -> Sequence[Verdict]:
         """See `ImportSink`."""

@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -106,13 +105,14 @@ class Process:
         async def status() -> Document:
             return self._reporter.status()
 
+        def ask() -> Document:
+            return asyncio.run_coroutine_threadsafe(status(), loop).result(timeout=10)
+
+        def expiry() -> float:
+            return self._agent.identity.credentials.not_after.timestamp()
+
         registry = CollectorRegistry()
-        registry.register(
-            StatusCollector(
-                lambda: asyncio.run_coroutine_threadsafe(status(), loop).result(timeout=10),
-                lambda: self._agent.identity.credentials.not_after.timestamp(),
-            )
-        )
+        registry.register(StatusCollector(ask, expiry))
         return registry
 
     async def _note_states(self) -> None:
@@ -140,8 +140,3 @@ class Process:
         async for changes in watchfiles.awatch(path.parent, watch_filter=None, recursive=False):
             if any(Path(changed) == path for _, changed in changes):
                 self._reload_asked.set()
-
-
-def uptime(started: datetime) -> float:
-    """Seconds since the agent started."""
-    return (datetime.now(UTC) - started).total_seconds()

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from hamlet_core import __version__
 from hamlet_core.agent.agent import Agent
 from hamlet_core.agent.importer import Lane
-from hamlet_core.imports.status import PeerImports
+from hamlet_core.rpc.link import VERSIONS
 from hamlet_core.rpc.peering import Peering
-from hamlet_core.rpc.server import CODECS
+from hamlet_core.wire.messages import Codec
 
 Document: TypeAlias = dict[str, Any]
 
@@ -70,9 +70,10 @@ class Reporter:
         }
 
     def tick(self) -> None:
-        """Note the states, so that since when they hold does not depend on who asks when."""
+        """Note the states, so that since when they hold does not depend on who asks when. Cheap."""
         for peering in self._agent.peerings.values():
-            self._peer(peering)
+            self._import_state(peering)
+            self._export_state(peering)
 
     def _registry(self, lane: Lane) -> Document:
         publisher = self._agent.publishers[lane.port.name]
@@ -92,13 +93,12 @@ class Reporter:
 
     def _peer(self, peering: Peering) -> Document:
         name = peering.name
-        incoming, outgoing = self._imports(peering), self._exports(peering)
         link = self._agent.links[name]
         return {
             "name": name,
             "address": peering.settings.address,
-            "imports": {**incoming, "since": stamp(self._since((name, "imports"), incoming["state"]))},
-            "exports": {**outgoing, "since": stamp(self._since((name, "exports"), outgoing["state"]))},
+            "imports": self._imports(peering),
+            "exports": self._exports(peering),
             "streams": [
                 {
                     "api": stream.codec.api,
@@ -119,8 +119,10 @@ class Reporter:
 
     def _imports(self, peering: Peering) -> Document:
         parts = [lane.reconciler.status(peering.name) for lane in self._agent.importer.lanes]
+        state = self._import_state(peering)
         return {
-            "state": self._import_state(peering, parts),
+            "state": state,
+            "since": stamp(self._since((peering.name, "imports"), state)),
             "offered": max(part.offered for part in parts),
             "accepted": max(part.accepted for part in parts),
             "standing": max(part.standing for part in parts),
@@ -135,29 +137,48 @@ class Reporter:
             },
         }
 
-    def _import_state(self, peering: Peering, parts: list[PeerImports]) -> str:
+    def _import_state(self, peering: Peering) -> str:
+        parts = [lane.reconciler.glance(peering.name) for lane in self._agent.importer.lanes]
         if self._agent.links[peering.name].stopped_for_good and peering.consumer_stream is None:
-            return "rejected"
-        if peering.consumer_stream is None:
-            return "stale" if any(part.standing for part in parts) else "connecting"
-        if any(part.held for part in parts):
-            return "held"
-        return "live" if all(part.complete for part in parts) else "syncing"
+            state = "rejected"
+        elif peering.consumer_stream is None:
+            state = "stale" if any(part.standing for part in parts) else "connecting"
+        elif any(part.held for part in parts):
+            state = "held"
+        else:
+            state = "live" if all(part.complete for part in parts) else "syncing"
+        self._since((peering.name, "imports"), state)
+        return state
+
+    def _export_state(self, peering: Peering) -> str:
+        owner = peering.owner_stream.owner if peering.owner_stream is not None else None
+        if owner is None:
+            state = "rejected" if self._agent.links[peering.name].stopped_for_good else "connecting"
+        else:
+            state = "live" if owner.synced else "syncing"
+        self._since((peering.name, "exports"), state)
+        return state
 
     def _exports(self, peering: Peering) -> Document:
-        stream = peering.owner_stream
-        if stream is None or stream.owner is None:
-            rejected = self._agent.links[peering.name].stopped_for_good
-            state = "rejected" if rejected else "connecting"
-            return {"state": state, "offered": 0, "lag": 0, "rejected": {}, "retrying": 0}
-        status = stream.owner.status()
+        state = self._export_state(peering)
+        owner = peering.owner_stream.owner if peering.owner_stream is not None else None
+        status = owner.status() if owner else None
         return {
-            "state": "live" if status.synced and not status.lag else "syncing",
-            "offered": status.services,
-            "lag": status.lag,
-            "rejected": status.rejected,
-            "retrying": status.retrying,
+            "state": state,
+            "since": stamp(self._since((peering.name, "exports"), state)),
+            "offered": status.services if status else 0,
+            "lag": status.lag if status else 0,
+            "rejected": status.rejected if status else {},
+            "retrying": status.retrying if status else 0,
         }
+
+    def _spoken(self, peer: str) -> tuple[Codec, ...]:
+        """The protocol version that is spoken with a peer, or may be when it comes up."""
+        peering = self._agent.peerings.get(peer)
+        if peering is None:
+            return ()
+        stream = peering.owner_stream
+        return (stream.codec,) if stream is not None else VERSIONS[peering.settings.api]
 
     # --- services --------------------------------------------------------------------------------
 
@@ -172,7 +193,7 @@ class Reporter:
                 "endpoints": len(service.endpoints),
                 "protocols": sorted({instance.protocol for instance in service.instances}),
                 "sans": list(service.sans),
-                "losses": {codec.api: list(said) for codec in CODECS if (said := codec.losses(service))},
+                "losses": [f"{codec.api}: {loss}" for codec in self._spoken(to) for loss in codec.losses(service)],
             }
             for to, view in sorted(views.items())
             for name, service in sorted(view.items())

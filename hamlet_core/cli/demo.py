@@ -255,7 +255,7 @@ Both agents go on. Try:
   cd {folder}
   hamlet -c east/hamlet.yaml status
   hamlet -c east/hamlet.yaml services
-  cp east/mesh/services/stock.yaml east/mesh/services/more.yaml    # and give it another name: inside
+  sed s/stock/more/ east/mesh/services/stock.yaml > east/mesh/services/more.yaml
   ls west/mesh/imported/east
   hamlet -c west/hamlet.yaml check
 

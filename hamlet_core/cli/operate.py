@@ -95,7 +95,7 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
     rows = [row for peer in document["peers"] for row in _peer_rows(peer)]
     console.print(
         table(
-            "peer", "direction", "state", "since", "offered", "held by us", "lag", "refused", "last error", rows=rows
+            "peer", "direction", "state", "since", "offered", "in registry", "lag", "refused", "last error", rows=rows
         )
     )
     for peer in document["peers"]:
@@ -161,7 +161,7 @@ def _show_services(console: Console, document: dict[str, Any]) -> None:
     if "published" in document:
         rows = [
             (row["peer"], row["service"], ", ".join(row["protocols"]), row["endpoints"],
-             "; ".join(f"{api}: {loss}" for api, losses in row["losses"].items() for loss in losses))
+             "; ".join(row["losses"]))
             for row in document["published"]
         ]  # fmt: skip
         console.print(table("published to", "service", "protocols", "endpoints", "remarks", rows=rows))

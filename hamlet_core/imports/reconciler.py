@@ -6,6 +6,7 @@ brings the registry from what it holds to what it should. It does no I/O and rea
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
@@ -16,7 +17,7 @@ from hamlet_core.imports.brake import Held, exceeds, floods
 from hamlet_core.imports.marks import Marks
 from hamlet_core.imports.offers import Offers
 from hamlet_core.imports.rules import shorten, validate
-from hamlet_core.imports.status import PeerImports, Settled, State
+from hamlet_core.imports.status import Glance, ImportRow, PeerImports, Settled, State
 from hamlet_core.imports.table import ImportTable
 
 
@@ -291,6 +292,26 @@ class Reconciler:
     def status(self, peer: str) -> PeerImports:
         """How the imports of `peer` are; all zero for one that is not known."""
         return report.peer_imports(self._table, peer)
+
+    def glance(self, peer: str) -> Glance:
+        """The little of `status` that costs nothing."""
+        offers = self._peers.get(peer)
+        if offers is None:
+            return Glance()
+        return Glance(standing=len(offers.standing), held=len(offers.held), complete=offers.complete)
+
+    def rows(self) -> tuple[ImportRow, ...]:
+        """Every service that is offered or stands, for `hamlet services`."""
+        return tuple(report.rows(self._table))
+
+    def rehearse(self, config: Config, now: datetime) -> tuple[ImportChange, ...]:
+        """What taking `config` would make `plan` return, beyond what it would return anyway; nothing changes."""
+        shared = [each for offers in self._peers.values() for each in offers.services.values()]
+        shared_memo: dict[int, object] = {id(each): each for each in shared}
+        twin = copy.deepcopy(self, shared_memo)
+        already = set(twin.plan(now))
+        twin.configure(config, now)
+        return tuple(change for change in twin.plan(now) if change not in already)
 
     def orphans(self) -> tuple[StandingImport, ...]:
         """Entries of peers that this registry takes nothing from: only `leave` removes them."""

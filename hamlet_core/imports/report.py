@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import MappingProxyType
 
 from hamlet_core.api import ImportKey, StandingImport
 from hamlet_core.imports.offers import Offers
-from hamlet_core.imports.status import PeerImports, Settled, State
+from hamlet_core.imports.status import ImportRow, PeerImports, Settled, State
 from hamlet_core.imports.table import ImportTable
 
 
@@ -97,3 +98,19 @@ def orphans(table: ImportTable) -> tuple[StandingImport, ...]:
         if offers.settings is None and not offers.dismissed
         for name in sorted(offers.standing)
     )
+
+
+def rows(table: ImportTable) -> Iterator[ImportRow]:
+    """Every service of every peer that is offered or stands, by peer and name."""
+    for peer, offers in sorted(table.peers.items()):
+        for name in sorted({*offers.services, *offers.refused, *offers.standing}):
+            key = ImportKey(peer, name)
+            stands = offers.standing.get(name)
+            found = settled(table, key)
+            kept = stands is not None and name not in offers.fresh and name not in offers.held
+            yield ImportRow(
+                key=key,
+                local_name=stands.local_name if stands is not None else "",
+                state="retained" if kept and found.state is State.APPLIED else found.state,
+                reason=found.reason,
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from hamlet_core.api import ImportKey
 from hamlet_core.imports.brake import Held
 
 
@@ -59,3 +60,26 @@ class PeerImports:
     live: bool = False
     complete: bool = False
     lost_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What of `PeerImports` can be had at once, however many services there are; counts as there."""
+
+    standing: int = 0
+    held: int = 0
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRow:
+    """One service of a peer as `hamlet services` lists it.
+
+    `local_name` is empty for what does not stand in the registry. `state` is a `State`, or `retained` for an
+    entry that is kept although its peer is not there, or not done with its catalog.
+    """
+
+    key: ImportKey
+    local_name: str
+    state: str
+    reason: str = ""

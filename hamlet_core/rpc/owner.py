@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import grpc
 
@@ -45,8 +44,6 @@ class OwnerStatus:
     `rejected` maps a service to the consumer's reason; `retrying` counts what it could not take for now.
     """
 
-    since: datetime
-    synced: bool
     services: int
     lag: int
     rejected: dict[str, str]
@@ -84,7 +81,6 @@ class OwnerSession:
         self._rejected: dict[str, str] = {}
         self._walked = False
         self._announced = False
-        self._since = datetime.now(UTC)
         subscription.on_change = self._wake.set
 
     async def run(self) -> None:
@@ -209,12 +205,15 @@ class OwnerSession:
         """The peer's extensions became known: there may be more room."""
         self._wake.set()
 
+    @property
+    def synced(self) -> bool:
+        """Whether the consumer has acknowledged everything there is."""
+        return self._subscription.caught_up and not self._sent and not self._retries
+
     def status(self) -> OwnerStatus:
         """A snapshot for `hamlet status`."""
         waiting = sum(1 for sent in self._sent.values() if sent.entry is not None)
         return OwnerStatus(
-            since=self._since,
-            synced=self._walked,
             services=self._subscription.size,
             lag=self._subscription.lag + waiting + len(self._retries),
             rejected=dict(self._rejected),
