@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hamlet_core.api import Finding, Severity
 from hamlet_core.identity.credentials import Credentials
@@ -20,6 +21,7 @@ from hamlet_core.identity.spiffe import (
 )
 
 _OWN = "identity"
+_DER, _SPKI = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
 
 
 def own_findings(
@@ -95,6 +97,36 @@ def shared_authority_findings(bundles: Mapping[str, TrustBundle]) -> Iterator[Fi
                 f"the authority {name!r} is in the bundles of {' and '.join(peers)}: it can speak for each of them",
                 "give every peer its own bundle, unless one organisation really runs both",
             )
+
+
+def same_name_findings(bundles: Mapping[str, TrustBundle]) -> Iterator[Finding]:
+    """Warn of authorities that the server's TLS cannot tell apart: one name, several keys, no key identifier.
+
+    Its one store looks an issuer up by name, then by key identifier, and never tries the next signature: the
+    later peer is refused, though never taken for the other.
+    """
+    named: dict[x509.Name, dict[x509.Certificate, str]] = {}
+    for peer, bundle in bundles.items():
+        for certificate in bundle.certificates:
+            named.setdefault(certificate.subject, {}).setdefault(certificate, peer)
+    for name, owners in named.items():
+        keys = {certificate.public_key().public_bytes(_DER, _SPKI) for certificate in owners}
+        if len(keys) > 1 and not all(_has_key_identifier(certificate) for certificate in owners):
+            peers = sorted(set(owners.values()))
+            yield _warning(
+                f"peer {peers[-1]}",
+                f"several authorities in the bundles of {' and '.join(peers)} are named {name.rfc4514_string()!r} and"
+                " lack a key identifier: some of their certificates may be refused",
+                "ask the operator for an authority with a subject of its own or a subject key identifier",
+            )
+
+
+def _has_key_identifier(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return False
+    return True
 
 
 def _lifetime(certificate: x509.Certificate, subject: str, what: str, now: datetime) -> Iterator[Finding]:

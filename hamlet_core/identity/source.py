@@ -21,7 +21,7 @@ from watchfiles import awatch
 
 from hamlet_core.api import Finding, Severity
 from hamlet_core.identity.credentials import Credentials
-from hamlet_core.identity.findings import bundle_findings, own_findings, shared_authority_findings
+from hamlet_core.identity.findings import bundle_findings, own_findings, same_name_findings, shared_authority_findings
 from hamlet_core.identity.spiffe import (
     Expected,
     IdentityError,
@@ -224,7 +224,7 @@ class IdentitySource:
         bundles = {peer: state.bundles[path] for peer, path in state.bundle_of.items() if path in state.bundles}
         for peer, bundle in bundles.items():
             findings += bundle_findings(peer, bundle, now)
-        return [*findings, *shared_authority_findings(bundles)]
+        return [*findings, *shared_authority_findings(bundles), *same_name_findings(bundles)]
 
     def _claimed(self, leaf: x509.Certificate) -> list[str]:
         """The peers this leaf may be; whether it is one of them is for their bundles to say."""

@@ -70,14 +70,15 @@ async def test_authorities_of_other_makes_work_in_both_directions(west, east, se
     assert dialled.tunnel.identity == EAST_ID
 
 
-async def test_authorities_of_the_same_name_are_told_apart(west, east, serve, dial):
+@pytest.mark.parametrize("caller", ["west", "north"])
+async def test_authorities_of_the_same_name_are_told_apart(west, east, serve, dial, caller):
     """Every Istio calls its own authority O=cluster.local: the merged store of the server holds several such."""
-    ours, theirs = Mint("cluster.local"), Mint("cluster.local")
-    west.present(ours.leaf(WEST_ID))
-    east.trust("north", theirs)
-    east.trust("west", ours)
+    authorities = {name: Mint("cluster.local") for name in ("west", "north")}
+    for name, authority in authorities.items():
+        east.trust(name, authority)
+    west.present(authorities[caller].leaf(f"spiffe://{caller}.example/a"))
     server = await serve(east)
-    assert await (await dial(west, "east", server.address)).ask() == f"west {WEST_ID}"
+    assert await (await dial(west, "east", server.address)).ask() == f"{caller} spiffe://{caller}.example/a"
 
 
 class TestTheServerRefuses:

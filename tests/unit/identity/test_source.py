@@ -434,6 +434,22 @@ def test_an_authority_in_two_bundles_is_a_warning(files):
     assert "east and south" in shared.message
 
 
+@pytest.mark.parametrize(
+    ("other", "warned"),
+    [
+        (Mint("east"), 0),
+        (Mint("east", key_identifiers=False), 1),
+        (Mint("south", key_identifiers=False), 0),
+        (Mint("east", key=EAST.key, key_identifiers=False), 0),
+    ],
+    ids=["key identifiers", "none", "another name", "the same key"],
+)
+def test_authorities_that_tls_cannot_tell_apart_are_a_warning(files, other, warned):
+    files.peer("south", other)
+    found = [f for f in files.source().findings(NOW) if "key identifier" in f.message]
+    assert len(found) == warned
+
+
 def test_a_certificate_that_cannot_be_parsed_is_nobody(files):
     class Broken:
         """A certificate whose extensions cannot be read, as a hostile peer may present."""
