@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -47,11 +48,14 @@ def make_client() -> Iterator[MakeClient]:
 
 
 class CuttingProxy:
-    """A proxy in front of a Consul that forwards requests and cuts the connection instead of the first answers."""
+    """A proxy in front of a Consul that forwards requests and cuts the connection instead of the first answers.
 
-    def __init__(self, consul: Consul, cuts: int) -> None:
+    `cuts` says how many, of requests whose method is one of `methods`.
+    """
+
+    def __init__(self, consul: Consul, cuts: int, methods: tuple[bytes, ...] = (b"GET", b"PUT")) -> None:
         self._target = ("127.0.0.1", consul.port)
-        self._cuts = cuts
+        self.cuts, self._methods = cuts, methods
         self.requests = 0
         self._near: socket.socket | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -70,14 +74,23 @@ class CuttingProxy:
                 return
             self._near = near
             with near, socket.create_connection(self._target) as far:
-                while request := self._request(near):
-                    self.requests += 1
-                    far.sendall(request)
-                    answer = far.recv(65536)
-                    if self._cuts > 0:
-                        self._cuts -= 1
-                        break
-                    near.sendall(answer)
+                while self._pump(near, far):
+                    pass
+
+    def _pump(self, near: socket.socket, far: socket.socket) -> bool:
+        """Forward what has come on either side; False when the connections are to be closed."""
+        ready, _, _ = select.select([near, far], [], [])
+        if far in ready:
+            near.sendall(far.recv(65536))
+            return True
+        request = self._request(near)
+        self.requests += bool(request)
+        far.sendall(request)
+        if request and self.cuts > 0 and request.startswith(self._methods):
+            self.cuts -= 1
+            far.recv(65536)
+            return False
+        return bool(request)
 
     @staticmethod
     def _request(near: socket.socket) -> bytes:
@@ -111,8 +124,8 @@ def cut_answers() -> Iterator[Callable[..., CuttingProxy]]:
     """Put a proxy before a Consul that cuts the first `cuts` answers."""
     made: list[CuttingProxy] = []
 
-    def make(consul: Consul, *, cuts: int) -> CuttingProxy:
-        made.append(CuttingProxy(consul, cuts))
+    def make(consul: Consul, **how: Any) -> CuttingProxy:
+        made.append(CuttingProxy(consul, **how))
         return made[-1]
 
     yield make

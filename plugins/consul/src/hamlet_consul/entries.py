@@ -164,7 +164,7 @@ class PeerNode:
     def operations(self, peer: str, lost_since: datetime | None) -> list[dict[str, Any]]:
         """Write the node and its check, unless the node has changed since it was read."""
         meta = {key: value for key, value in self.meta.items() if key != LOST}
-        output = f"peer {peer} is connected, or has not been lost since it was"
+        output = f"peer {peer} is not lost"
         if lost_since is not None:
             meta[LOST] = lost_since.astimezone(UTC).isoformat()
             output = f"peer {peer} is lost since {meta[LOST]}; what it published is retained and may be stale"

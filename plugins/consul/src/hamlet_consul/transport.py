@@ -252,7 +252,8 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             with self._lock:
                 self._pool = None
         doing = "cannot be connected to" if isinstance(cause, NewConnectionError) else "did not answer"
-        return RegistryUnavailable(f"Consul at {self._settings.address} {doing} ({path}): {cause}")
+        said = str(cause).removeprefix("None: ")
+        return RegistryUnavailable(f"Consul at {self._settings.address} {doing} ({path}): {said}")
 
     def _answer(self, path: str, response: Any) -> Any:
         text = response.data.decode("utf-8", errors="replace")
