@@ -1,0 +1,212 @@
+"""The commands of daily life against running agents: what they print for programs, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Launch
+from tests.support.meshes import Mesh, free_port
+from tests.support.processes import wait_until
+
+
+def hamlet(mesh: Mesh, *arguments: str, expect: int = 0) -> str:
+    """Run a command as an operator would; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hamlet_core", "-c", str(mesh.config_path), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def hamlet_json(mesh: Mesh, *arguments: str, expect: int = 0) -> Any:
+    """The same for a program."""
+    return json.loads(hamlet(mesh, *arguments, "--json", expect=expect))
+
+
+@pytest.fixture
+def linked(west: Mesh, east: Mesh, launch: Launch) -> tuple[Mesh, Mesh]:
+    """Two agents that are up and see each other."""
+    west.configure({"east": east.peer()})
+    east.configure({"west": west.peer()})
+    west.write_service("orders")
+    agents = launch(west), launch(east)
+    for agent, peer in zip(agents, ("east", "west"), strict=True):
+        agent.state(peer, "imports", "live")
+        agent.state(peer, "exports", "live")
+    wait_until(lambda: east.imported("west"))
+    return west, east
+
+
+def test_status_services_check_and_plan_agree_with_what_is_there(linked: tuple[Mesh, Mesh]) -> None:
+    west, east = linked
+    status = hamlet_json(east, "status")
+    assert status["ready"]
+    (peer,) = status["peers"]
+    assert (peer["imports"]["state"], peer["imports"]["standing"]) == ("live", 1)
+    services = hamlet_json(east, "services", "--peer", "west", "--imported")
+    assert [(row["service"], row["state"]) for row in services["imported"]] == [("orders.west.example", "applied")]
+    assert "published" not in services
+    published = hamlet_json(west, "services", "--published")["published"]
+    assert [(row["peer"], row["service"], row["endpoints"]) for row in published] == [
+        ("east", "orders.west.example", 1)
+    ]
+    findings = hamlet_json(west, "check")["findings"]
+    assert {finding["severity"] for finding in findings} == {"ok"}
+    assert hamlet_json(west, "plan") == {"restart": [], "publish": [], "imports": []}
+    for command in ("status", "services", "check", "plan"):
+        assert "west" in hamlet(west, command) or command == "plan"
+
+
+def test_plan_shows_what_a_change_would_do_and_does_nothing(linked: tuple[Mesh, Mesh]) -> None:
+    west, east = linked
+    east_file = east.config_path.read_text()
+    east.configure({"west": west.peer(accept=["nothing.example"])})
+    plan = hamlet_json(east, "plan")
+    assert plan["imports"] == [
+        {"action": "delete", "service": "orders.west.example", "peer": "west", "registry": "east"}
+    ]
+    assert east.imported("west"), "nothing was done"
+    east.config_path.write_text(east_file)
+    other = west.folder / "other.yaml"
+    original = west.config_path.read_bytes()
+    west.configure({"east": east.peer()}, publish=[])
+    other.write_bytes(west.config_path.read_bytes())
+    west.config_path.write_bytes(original)
+    plan = hamlet_json(west, "plan", str(other))
+    assert plan["publish"] == [{"action": "withdraw", "service": "orders.west.example", "peer": "east"}]
+
+
+def test_a_broken_configuration_is_not_taken_over_and_says_where_it_is_wrong(linked: tuple[Mesh, Mesh]) -> None:
+    west, east = linked
+    west.config_path.write_text(west.config_path.read_text() + "\nnonsense: 1\n")
+    said = hamlet(west, "config", "check", expect=2)
+    assert "hamlet.yaml:" in said
+    assert "nonsense" in said
+    assert east.imported("west"), "the running agent goes on with the old one"
+
+
+def test_without_an_agent_the_commands_say_so_with_an_exit_code_of_their_own(west: Mesh) -> None:
+    west.configure({})
+    said = hamlet(west, "status", expect=3)
+    assert "no agent answers" in said
+    assert "hamlet run" in said
+    findings = hamlet_json(west, "check")["findings"]
+    assert any("no agent answers" in finding["message"] for finding in findings), "and check does what it can"
+
+
+def test_leaving_a_configured_peer_removes_what_came_from_it_and_says_what_is_left_to_do(
+    linked: tuple[Mesh, Mesh],
+) -> None:
+    _, east = linked
+    said = hamlet(east, "leave", "west", "--yes")
+    assert "remove peers.west" in said
+    assert not east.imported("west")
+    unknown = hamlet(east, "leave", "nobody", "--yes", expect=1)
+    assert "nobody" in unknown
+
+
+def test_a_mass_removal_that_is_only_inferred_is_held_until_it_is_confirmed(
+    west: Mesh, east: Mesh, launch: Launch
+) -> None:
+    west.configure({"east": east.peer()})
+    east.configure({"west": west.peer()})
+    for number in range(4):
+        west.write_service(f"s{number}")
+    owner = launch(west)
+    launch(east)
+    wait_until(lambda: len(east.imported("west")) == 4)
+    owner.end()
+    for number in range(3):
+        west.remove_service(f"s{number}")
+    owner.start()
+    status = wait_until(
+        lambda: (s := json.loads(hamlet_any(east, "status")))["peers"][0]["imports"]["state"] == "held" and s,
+        what="three of four are missing from the new catalog",
+    )
+    assert len(status["peers"][0]["imports"]["held"]) == 3
+    assert len(east.imported("west")) == 4
+    assert hamlet_json(east, "confirm", "west")["removed"] == 3
+    wait_until(lambda: set(east.imported("west")) == {"s3.west.example"})
+
+
+def hamlet_any(mesh: Mesh, *arguments: str) -> str:
+    """As `hamlet`, whatever the exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hamlet_core", "-c", str(mesh.config_path), *arguments, "--json"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_two_peers_with_one_name_get_an_alias_that_is_reported(west: Mesh, east: Mesh, launch: Launch) -> None:
+    north = Mesh(root=west.root, name="north")
+    for mesh in (west, north):
+        mesh.configure(
+            {"east": east.peer()}, publish=[{"to": "all", "direct": True, "name": "{name}.shared.example"}]
+        )
+        mesh.write_service("orders")
+    east.configure({"west": west.peer(), "north": north.peer()})
+    launch(west)
+    launch(east)
+    wait_until(lambda: east.imported("west"))
+    launch(north)
+    wait_until(lambda: east.imported("north"))
+    assert "orders-north.shared.example" in east.imported("north")["orders.shared.example"]
+    peers = {peer["name"]: peer for peer in hamlet_json(east, "status")["peers"]}
+    assert peers["north"]["imports"]["aliases"] == {"orders.shared.example": "orders-north.shared.example"}
+    assert peers["west"]["imports"]["aliases"] == {}
+
+
+def test_health_readiness_and_metrics_are_served_on_loopback(west: Mesh, east: Mesh, launch: Launch) -> None:
+    port = free_port()
+    west.configure({"east": east.peer()}, admin={"http": f"127.0.0.1:{port}"})
+    services = west.services.rename(west.folder / "later")
+    launch(west)
+
+    def get(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except urllib.error.URLError:
+            return 0, ""
+
+    wait_until(lambda: get("/healthz")[0] == 200)
+    code, reason = get("/readyz")
+    assert code == 503
+    assert "registry west" in reason
+    services.rename(west.services)
+    wait_until(lambda: get("/readyz")[0] == 200)
+    assert 'hamlet_peer_imports_state{peer="east",state="connecting"} 1.0' in get("/metrics")[1]
+    assert get("/else")[0] == 404
+
+
+def test_the_admin_socket_is_its_owners_alone(linked: tuple[Mesh, Mesh]) -> None:
+    west, _ = linked
+    assert (west.folder / "hamlet.sock").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_demo_tells_a_program_what_happened() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hamlet_core", "demo", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(steps) >= 6
+    assert all(step["ok"] and step["seconds"] >= 0 and step["step"] for step in steps)
