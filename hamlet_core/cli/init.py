@@ -48,6 +48,7 @@ def init(directory: Path, name: str, domain: str, trust_domain: str | None) -> N
         message = f"it cannot be written: {error.strerror}"
         raise ConfigError(message, where=str(path), mend="choose a folder that you may write to") from error
     pki, shown = shlex.quote(str(directory / "pki")), shlex.quote(str(path))
+    services = shlex.quote(str(directory / "registry" / "services"))
     click.echo(
         f"""Wrote {path}. Next:
 
@@ -56,7 +57,10 @@ def init(directory: Path, name: str, domain: str, trust_domain: str | None) -> N
      hamlet pki issue {pki}
 2. Give {directory / "pki/bundle.pem"} to the operator of each peer, by a way you both trust,
    take theirs, and enter them under `peers:` in {path}.
-3. Say under `publish:` what they may see, then check and start:
+3. A folder of files is the registry to begin with; its services are read from
+     mkdir -p {services}
+   For Consul or Kubernetes install their plugin and change `registries:`.
+4. Say under `publish:` what they may see, then check and start:
      hamlet -c {shown} config check
      hamlet -c {shown} run"""
     )
