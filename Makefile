@@ -10,7 +10,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 GEN := hamlet_core/wire/_gen
 WORKERS ?= 2
 
-.PHONY: help install demo test unit lint types imports check proto proto-check bench clean
+.PHONY: help install demo test unit lint types imports check proto proto-check docs bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
@@ -62,6 +62,9 @@ proto: $(PROTO_VENV)/.installed ## regenerate hamlet_core/wire/_gen from proto/
 proto-check: $(PROTO_VENV)/.installed ## fail when the generated code is not what proto/ says
 	@$(call generate,$(PROTO_VENV)/gen)
 	diff -r -x __pycache__ $(PROTO_VENV)/gen $(GEN)
+
+docs: $(STAMP) ## regenerate the reference pages of docs/ from the code
+	$(BIN)/python -m docs.generate
 
 bench: $(STAMP) ## measurements, each beside a bare reference in the same run
 	$(BIN)/python -m bench $(ARGS)
