@@ -41,10 +41,11 @@ class Reply:
 
 
 class Consul:
-    """One agent in server mode, alone in its datacenter.
+    """One agent, in server mode and alone in its datacenter.
 
     `durable` keeps its state over a restart (`-dev` keeps it in memory); `acl` means default-deny with
     `token` as the bootstrap token; `pki` means mutual TLS and no plain port. `socket` is its Unix socket.
+    One that `joins` another is a client agent in that one's datacenter.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Consul:
         durable: bool = False,
         acl: bool = False,
         pki: Pki | None = None,
+        joins: Consul | None = None,
         hcl: str = "",
     ) -> None:
         self._binary, self._hcl = binary, hcl
-        self.datacenter, self.durable, self.pki = datacenter, durable, pki
+        self.datacenter: str = joins.datacenter if joins else datacenter
+        self.durable, self.pki, self._joins = durable, pki, joins
         self.folder = Path(tempfile.mkdtemp(prefix="consul-"))
         self.socket = self.folder / "http.sock"
         self.log = self.folder / "log"
@@ -73,9 +76,14 @@ class Consul:
         return f"{'https' if self.pki else 'http'}://127.0.0.1:{self.port}"
 
     @property
+    def serf_port(self) -> int:
+        """Where others join it."""
+        return self._ports[1]
+
+    @property
     def node(self) -> str:
         """The name of its own node."""
-        return f"node-{self.datacenter}"
+        return f"{'client' if self._joins else 'node'}-{self.datacenter}"
 
     def start(self) -> None:
         """Start it on the ports it had, or on free ones, and wait until it has a leader."""
@@ -109,7 +117,9 @@ class Consul:
         arguments += ["-dns-port=-1", f"-serf-lan-port={lan}", "-serf-wan-port=-1", f"-server-port={server}"]
         arguments += [f"-grpc-port={spare}", "-log-level=warn"]
         arguments += [f"-http-port={-1 if self.pki else port}", f"-https-port={port if self.pki else -1}"]
-        if self.durable:
+        if self._joins:
+            arguments += [f"-retry-join=127.0.0.1:{self._joins.serf_port}", f"-data-dir={self.folder / 'data'}"]
+        elif self.durable:
             arguments += ["-server", "-bootstrap-expect=1", f"-data-dir={self.folder / 'data'}"]
         else:
             arguments += ["-dev"]
@@ -139,9 +149,9 @@ class Consul:
             if self._process.poll() is not None:
                 return False
             try:
-                leader = self.call("GET", "/v1/status/leader").body
-                # With a leader but before its first write, a token or a node may still be missing.
-                if leader and self.call("GET", f"/v1/catalog/node/{self.node}").body:
+                # With a leader but before its first writes, a token or its own service may still be missing.
+                answers = [self.call("GET", path).body for path in ("/v1/status/leader", "/v1/health/service/consul")]
+                if all(answers):
                     return True
             except (OSError, http.client.HTTPException):
                 pass

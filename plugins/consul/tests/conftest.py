@@ -81,8 +81,9 @@ class CuttingProxy:
         """Forward what has come on either side; False when the connections are to be closed."""
         ready, _, _ = select.select([near, far], [], [])
         if far in ready:
-            near.sendall(far.recv(65536))
-            return True
+            answer = far.recv(65536)
+            near.sendall(answer)
+            return bool(answer)
         request = self._request(near)
         self.requests += bool(request)
         far.sendall(request)

@@ -107,7 +107,7 @@ def test_a_lost_peers_services_stay_passing_and_say_so(consul: Consul, start_reg
     write(started, imported_service("stock"), imported_service("mail"))
     before = started.registry.requests.snapshot()
     started.hooks.registry_mark_peer(peer="east", lost_since=LOST)
-    assert (started.registry.requests.snapshot() - before) == {"txn": 1}, "one write, however many services"
+    assert (started.registry.requests.snapshot() - before)["txn"] == 1, "one write, however many services"
     for name in ("stock-east-example", "mail-east-example"):
         (found,) = passing(consul, name)
         (check,) = found["Checks"]

@@ -70,7 +70,7 @@ class Writer:
 
     def apply(self, changes: Sequence[ImportChange]) -> list[Outcome]:
         """Make the changes; one outcome each, in order. `RegistryUnavailable` when none could be tried."""
-        self._table.ensure()
+        self._table.refresh()
         names = _Names(self._table, self._client, self._local_names())
         outcomes: dict[int, Outcome] = {}
         units: list[tuple[int, Unit]] = []
@@ -105,7 +105,7 @@ class Writer:
 
     def mark_peer(self, peer: str, lost_since: datetime | None) -> None:
         """Write on the peer's node since when it is lost. A peer without a node needs no mark."""
-        self._table.ensure()
+        self._table.refresh()
         name = node_name(self._context.mesh, peer)
         for _ in range(2):
             held = self._table.get(name)
@@ -158,17 +158,56 @@ class Writer:
             raise _Refused(message)
         return held
 
-    def _transact(self, units: list[tuple[int, Unit]], outcomes: dict[int, Outcome]) -> None:
-        for batch in _batches(units):
-            left = batch
+    def _transact(self, units: Sequence[tuple[int, Unit]], outcomes: dict[int, Outcome]) -> None:
+        """Make these changes; what conflicts is decided anew, on what stands then, and tried once more."""
+        conflicts: list[tuple[int, Unit, str]] = []
+        for position, unit, reason in self._rounds(units, outcomes):
+            if "Permission denied" in reason:
+                right = f'the token needs service_prefix "" (write) and node "{unit.node}" (write)'
+                outcomes[position] = _outcome(unit.change, Status.RETRY, f"{unit.change.key.name}: {reason}: {right}")
+            elif "index is stale" in reason or "Missing node" in reason:
+                conflicts.append((position, unit, reason))
+            else:
+                outcomes[position] = _outcome(unit.change, Status.REJECTED, f"{unit.change.key.name}: {reason}")
+        if conflicts:
+            again = self._decide_anew(conflicts, outcomes)
+            for position, unit, reason in self._rounds(again, outcomes):
+                outcomes[position] = _outcome(unit.change, Status.RETRY, f"{unit.change.key.name}: {reason}")
+
+    def _decide_anew(
+        self, conflicts: Sequence[tuple[int, Unit, str]], outcomes: dict[int, Outcome]
+    ) -> list[tuple[int, Unit]]:
+        for node in {unit.node for _, unit, _ in conflicts}:
+            self._table.reload(node)
+        names = _Names(self._table, self._client, self._local_names())
+        again = []
+        for position, old, reason in conflicts:
+            if self._edited(old):
+                said = f"{old.change.key.name}: {reason}: someone else edited it meanwhile"
+                outcomes[position] = _outcome(old.change, Status.RETRY, said)
+                continue
+            try:
+                unit = self._decide(old.change, names)
+            except (_Refused, InvalidService) as error:
+                outcomes[position] = _outcome(old.change, Status.REJECTED, str(error))
+                continue
+            if unit.write or unit.delete:
+                again.append((position, unit))
+            else:
+                outcomes[position] = _outcome(unit.change, Status.APPLIED)
+        return again
+
+    def _rounds(
+        self, units: Sequence[tuple[int, Unit]], outcomes: dict[int, Outcome]
+    ) -> Iterator[tuple[int, Unit, str]]:
+        """Make what can be made, batch by batch; yield what fails, each with Consul's reason."""
+        for left in _batches(units):
             while left:
                 failed = self._attempt([unit for _, unit in left])
                 if not failed:
                     outcomes.update((position, _outcome(unit.change, Status.APPLIED)) for position, unit in left)
                     break
-                for number, reason in failed.items():
-                    position, unit = left[number]
-                    outcomes[position] = self._again(unit, reason)
+                yield from ((*left[number], reason) for number, reason in failed.items())
                 left = [each for number, each in enumerate(left) if number not in failed]
 
     def _attempt(self, units: Sequence[Unit]) -> dict[int, str]:
@@ -198,31 +237,12 @@ class Writer:
             else:
                 self._table.note(said["Node"], [], [said["Service"]["ID"]])
 
-    def _again(self, unit: Unit, reason: str) -> Outcome:
-        """Decide a change that failed anew, on what stands now, and try it alone."""
-        change = unit.change
-        said = f"{change.key.name}: {reason}"
-        if "Permission denied" in reason:
-            right = f'the token needs service_prefix "" (write) and node "{unit.node}" (write)'
-            return _outcome(change, Status.RETRY, f"{said}: {right}")
-        if "index is stale" not in reason and "Missing node" not in reason:
-            return _outcome(change, Status.REJECTED, said)
-        known = {entry.id: entry.index for entry in (*unit.write, *unit.delete)}
-        held = self._table.reload(unit.node)
-        if held is not None and self._edited(held, known):
-            return _outcome(change, Status.RETRY, f"{said}: someone else edited it meanwhile")
-        try:
-            unit = self._decide(change, _Names(self._table, self._client, self._local_names()))
-        except (_Refused, InvalidService) as error:
-            return _outcome(change, Status.REJECTED, str(error))
-        failed = self._attempt([unit]) if unit.write or unit.delete else {}
-        if failed:
-            return _outcome(change, Status.RETRY, f"{change.key.name}: {failed[0]}")
-        return _outcome(change, Status.APPLIED)
-
-    @staticmethod
-    def _edited(held: Held, known: dict[str, int]) -> bool:
+    def _edited(self, unit: Unit) -> bool:
         """Whether an entry of ours that was to be written has since been changed by someone else."""
+        held = self._table.get(unit.node)
+        if held is None:
+            return False
+        known = {entry.id: entry.index for entry in (*unit.write, *unit.delete)}
         peer = held.node.meta.get(PEER, "")
         return any(
             entry.index != known[entry.id] and key_of(entry, peer) is not None and not entry.intact

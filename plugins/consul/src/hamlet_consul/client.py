@@ -131,9 +131,10 @@ class Client:
         Raises `ConsulDenied` when the token is unknown to Consul.
         """
         body = [{"Resource": kind, "Segment": segment, "Access": access} for kind, segment, access in wanted]
-        return self.http.post(  # type: ignore[no-any-return]
-            _denied, path="/v1/internal/acl/authorize", data=json.dumps(body)
-        )
+        allowed = self.http.post(_allowed, path="/v1/internal/acl/authorize", data=json.dumps(body))
+        if allowed is None:
+            return None
+        return tuple(right for right, held in zip(wanted, allowed, strict=True) if not held)
 
     def _get(self, path: str, block: Block | None = None) -> Answer:
         params = list(_arguments(block).items())
@@ -163,11 +164,11 @@ def _txn(response: Any) -> TxnResult:
     raise RegistryUnavailable(message)
 
 
-def _denied(response: Any) -> tuple[tuple[str, str, str], ...] | None:
+def _allowed(response: Any) -> list[bool] | None:
+    """Consul's word on each right, in the order asked; None where ACL are off."""
     if response.code == 401:
         return None
     if response.code != 200:
         message = f"Consul does not say what the token may do ({response.code}): {response.body[:200]}"
         raise ConsulDenied(message)
-    given = json.loads(response.body)
-    return tuple((one["Resource"], one["Segment"], one["Access"]) for one in given if not one["Allow"])
+    return [one["Allow"] for one in json.loads(response.body)]

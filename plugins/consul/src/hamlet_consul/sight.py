@@ -17,11 +17,16 @@ ASKED_AT_ONCE = 256
 MEND = 'give the token node_prefix "" and service_prefix "" (read)'
 
 
-def require_sight(client: Client) -> None:
-    """Raise `ConsulDenied` unless Consul's own service and its node are seen."""
-    if not client.service("consul").data:
-        message = "Consul shows no `consul` service: the token may not read the catalog, or is not valid"
+def require_sight(client: Client) -> frozenset[str]:
+    """Raise `ConsulDenied` unless Consul's own service and its nodes are seen; return the IDs of its servers.
+
+    A server has its ID from its data folder: one that lost its data has another.
+    """
+    servers = client.service("consul").data
+    if not servers:
+        message = "Consul shows no `consul` service: the token does not see the catalog, or Consul is still starting"
         raise ConsulDenied(message, mend=MEND)
+    return frozenset(server["Node"].get("ID") or "" for server in servers)
 
 
 def confirm_gone(client: Client, services: Iterable[str], nodes: Iterable[str]) -> bool:

@@ -60,10 +60,24 @@ class ImportTable:
             self.reload(name)
         self._complete = True
 
-    def ensure(self) -> None:
-        """Read all our nodes unless that is known to be done."""
+    def refresh(self) -> None:
+        """Read what is not known, or no longer true: all our nodes, or those that changed or are gone since.
+
+        A Consul that lost its data shows by that. An entry that someone edited does not: writing it will fail.
+        """
         if not self._complete:
             self.load()
+            return
+        found = {
+            node["Node"]: node["ModifyIndex"] for node in self._client.nodes(owner_meta(self._context)).data or ()
+        }
+        ours = {name for name, held in self._nodes.items() if held.node.belongs_to(self._context)}
+        confirm_gone(self._client, (), ours - found.keys())
+        for name in set(self._nodes) - ours:
+            self._replace(name, None)  # someone else's that was in the way: it may be gone by now
+        for name in ours | found.keys():
+            if name not in self._nodes or self._nodes[name].node.index != found.get(name):
+                self.reload(name)
 
     def invalidate(self) -> None:
         """Something may have been written that we do not know of: read all again before the next write."""

@@ -174,7 +174,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
                 timeout=urllib3.Timeout(
                     connect=settings.connect_timeout, read=read_deadline(named, settings.timeout)
                 ),
-                retries=self._retries(method),
+                retries=self._retries(method, blocking="index" in dict(named)),
                 redirect=False,
             )
         except Closed as error:
@@ -183,9 +183,10 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             raise self._unreachable(path, error) from error
         return self._answer(path, response)
 
-    def _retries(self, method: str) -> _Retries:
-        # A call that never was sent may be sent again, whatever it is; one that was, only if it is a read.
-        again = self._settings.retries
+    def _retries(self, method: str, *, blocking: bool) -> _Retries:
+        # A call that never was sent may be sent again, whatever it is; one that was, only if it is a read. A
+        # query that waited is not: what answers by now may be another Consul, to which its index means nothing.
+        again = 0 if blocking else self._settings.retries
         return _Retries(
             total=None,
             connect=again,

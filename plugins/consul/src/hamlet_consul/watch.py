@@ -46,7 +46,7 @@ class Memory:
     known: dict[str, Known] = field(default_factory=dict)
     checks_index: int = 0
     names_index: int = 0
-    trust_domain: str = ""
+    servers: frozenset[str] = frozenset()
     unsettled_until: float = 0.0
 
 
@@ -108,8 +108,7 @@ class Watch:
 
     def _run(self, box: Box, followers: list[Follower], stop: Stop) -> Iterator[Batch]:
         names, checks, defaults = self._follow.services(), self._follow.checks(), self._follow.service_defaults()
-        require_sight(self._read)
-        self._meet(names.index, checks.index)
+        self._meet(require_sight(self._read), names.index, checks.index)
         self._sweep(every=True)
         self._catalog.take_protocols(defaults.data or ())
         _, unread = self._catalog.take_checks(checks.data or (), checks.index)
@@ -130,19 +129,14 @@ class Watch:
             if changes:
                 yield tuple(changes)
 
-    def _meet(self, names_index: int, checks_index: int) -> None:
+    def _meet(self, servers: frozenset[str], names_index: int, checks_index: int) -> None:
         """Look whether this Consul still has the state that was watched before."""
         memory = self._memory
-        trust_domain = self._read.ca_trust_domain()
-        if (
-            names_index < memory.names_index
-            or checks_index < memory.checks_index
-            or (memory.trust_domain and trust_domain and trust_domain != memory.trust_domain)
-        ):
+        replaced = memory.servers and not memory.servers & servers
+        if replaced or names_index < memory.names_index or checks_index < memory.checks_index:
             self._unsettle()
-        memory.names_index, memory.checks_index = names_index, checks_index
-        memory.trust_domain = trust_domain or memory.trust_domain
-        self._rules = replace(self._rules, trust_domain=trust_domain)
+        memory.servers, memory.names_index, memory.checks_index = servers, names_index, checks_index
+        self._rules = replace(self._rules, trust_domain=self._read.ca_trust_domain())
 
     def _unsettle(self) -> None:
         """Consul lost its data, or was restored: agents will register their services anew."""

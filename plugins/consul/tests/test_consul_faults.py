@@ -1,0 +1,153 @@
+"""What goes wrong with a Consul: nothing imported is lost, nothing is withdrawn falsely, all recovers by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hamlet_core.api import RegistryUnavailable, Remove, Snapshot, Status, WriteImport
+from hamlet_core.api.testing import Watching, imported_service
+from tests.backends.consul import Consul, StartConsul
+
+WITHIN = 30.0
+Start = Callable[..., Any]
+
+
+def removed(watching: Watching) -> list[str]:
+    return [
+        change.name
+        for batch in watching.batches
+        if not isinstance(batch, Snapshot)
+        for change in batch
+        if isinstance(change, Remove)
+    ]
+
+
+def written(started: Any, *names: str) -> list[Status]:
+    changes = [WriteImport(imported_service(name)) for name in names]
+    return [outcome.status for outcome in started.hooks.registry_apply(changes=changes)]
+
+
+def test_a_hanging_agent_is_noticed_and_found_again(start_consul: StartConsul, start_registry: Start) -> None:
+    consul = start_consul()
+    consul.register("orders")
+    started = start_registry(consul, wait="500ms", timeout="500ms")
+    watching = started.watch()
+    consul.pause()
+    assert isinstance(watching.failed(WITHIN), RegistryUnavailable)
+    with pytest.raises(RegistryUnavailable):
+        written(started, "stock")
+    with pytest.raises(RegistryUnavailable):
+        started.hooks.registry_imports()
+    consul.resume()
+    assert set(watching.state) == set(started.watch().state) == {"orders"}
+    assert written(started, "stock") == [Status.APPLIED]
+
+
+def test_a_watch_of_a_hanging_agent_ends_when_told_to(start_consul: StartConsul, start_registry: Start) -> None:
+    consul = start_consul()
+    watching = start_registry(consul).watch()
+    consul.pause()
+    watching.end(10)
+    consul.resume()
+
+
+def test_an_agent_without_servers_is_unavailable_and_not_empty(
+    start_consul: StartConsul, start_registry: Start
+) -> None:
+    """The agent goes on answering: 500."""
+    server = start_consul(durable=True)
+    client = start_consul(joins=server)
+    server.register("orders")
+    started = start_registry(client, wait="500ms", timeout="3s")
+    watching = started.watch()
+    assert written(started, "stock") == [Status.APPLIED]
+    server.kill()
+    assert isinstance(watching.failed(60), RegistryUnavailable)
+    with pytest.raises(RegistryUnavailable, match="answered 500"):
+        written(started, "mail")
+    assert "error" in {finding.severity for finding in started.hooks.registry_check()}
+    server.start()
+    again = recovered(started)
+    assert set(again.state) == {"orders"}
+    assert [each.key.name for each in started.hooks.registry_imports()] == ["stock.east.example"]
+    assert written(started, "mail") == [Status.APPLIED]
+
+
+def recovered(started: Any) -> Watching:
+    """Watch until a watch does not fail, as the core does."""
+    for _ in range(200):
+        watching = Watching(started.hooks)
+        started._watching.append(watching)
+        watching._thread.join(0.2)
+        if watching.error is None:
+            watching.until(lambda _: True, WITHIN)
+            return watching
+    message = f"it did not recover: {watching.error!r}"
+    raise AssertionError(message)
+
+
+def test_a_consul_that_lost_its_data_withdraws_nothing_that_comes_back(
+    start_consul: StartConsul, start_registry: Start
+) -> None:
+    consul = start_consul(durable=True)
+    consul.register("orders")
+    consul.register("billing")
+    started = start_registry(consul, settle="4s")
+    watching = started.watch()
+    consul.restart(forget=True)
+    assert isinstance(watching.failed(WITHIN), RegistryUnavailable)
+    again = recovered(started)
+    assert set(again.state) == {"orders", "billing"}, "what is not back yet is still told"
+    consul.register("orders", Address="10.1.1.9")
+    again.until(lambda state: {e.address for e in state["orders"].endpoints} == {"10.1.1.9"}, WITHIN)
+    again.until(lambda state: set(state) == {"orders"}, WITHIN)
+    assert removed(again) == ["billing"], "what did not come back in time is gone"
+
+
+def test_imports_are_written_again_after_consul_lost_its_data(
+    start_consul: StartConsul, start_registry: Start
+) -> None:
+    consul = start_consul(durable=True)
+    started = start_registry(consul)
+    names = [f"stock-{number}" for number in range(200)]
+    assert set(written(started, *names)) == {Status.APPLIED}
+    consul.restart(forget=True)
+    before = started.registry.requests.snapshot()
+    assert set(written(started, *names)) == {Status.APPLIED}
+    assert (started.registry.requests.snapshot() - before)["txn"] <= 1 + 200 // 64 + 1
+    assert {each.key.name for each in started.hooks.registry_imports() if each.digest} == {
+        f"{name}.east.example" for name in names
+    }
+
+
+def test_imports_survive_a_kill_of_consul(start_consul: StartConsul, start_registry: Start) -> None:
+    consul = start_consul(durable=True)
+    started = start_registry(consul)
+    assert written(started, "stock", "mail") == [Status.APPLIED] * 2
+    before = started.hooks.registry_imports()
+    consul.restart()
+    assert sorted(started.hooks.registry_imports(), key=str) == sorted(before, key=str)
+    assert written(started, "stock", "news") == [Status.APPLIED] * 2
+
+
+def test_someone_elses_keys_are_neither_needed_nor_touched(consul: Consul, start_registry: Start) -> None:
+    consul.do("PUT", "/v1/kv/hamlet", b"theirs")
+    consul.do("PUT", "/v1/kv/hamlet/west/east", b"theirs")
+    before = consul.do("GET", "/v1/kv/hamlet?recurse")
+    started = start_registry(consul)
+    started.watch()
+    assert written(started, "stock") == [Status.APPLIED]
+    assert consul.do("GET", "/v1/kv/hamlet?recurse") == before
+    assert "kv" not in {endpoint.partition("/")[0] for endpoint in started.registry.requests.snapshot()}
+
+
+def test_what_answers_may_not_be_consul(consul: Consul, start_registry: Start, make_client: Any) -> None:
+    """A page of Consul's own UI in place of an answer of its API."""
+    client = make_client(consul)
+    from consul import base
+
+    with pytest.raises(RegistryUnavailable, match="is not Consul"):
+        client.http.get(base.CB.json(), "/ui/")
