@@ -1,11 +1,15 @@
 """Find or fetch the real backends that the adapters are tested against. Starts none of them.
 
-    python tests/backends/install.py [consul|etcd|all] ...
+    python tests/backends/install.py [consul|etcd|kube-apiserver|all] ...
 
-A binary is taken from the folder `$HAMLET_BACKENDS`, then from `$PATH`, then from a cache folder
+A binary is taken from the folder `$HAMLET_BACKENDS`, then from `$KUBEBUILDER_ASSETS` (where the tests of other
+Kubernetes projects look for theirs), then from `$PATH`, then from a cache folder
 (`$XDG_CACHE_HOME/hamlet/backends`, by default `~/.cache/hamlet/backends`), which is filled once from Debian's
 packages: with package lists of its own and without installing anything, so that the machine stays as it is.
 The mirror is the machine's own, as its apt is configured, or `$HAMLET_DEBIAN_MIRROR`.
+
+kube-apiserver is in no package: it is built from Debian's source package, which takes some minutes of processor
+time and two gigabytes beside the cache, given back at the end. Nothing but those packages is fetched.
 
 Only the standard library is used, so that a bare interpreter can run it.
 """
@@ -45,29 +49,90 @@ class Packaged:
             if shutil.which(tool) is None:
                 message = f"{tool} is not on this machine, and the package {self.package} comes by it"
                 raise CannotInstall(message)
-        reasons = []
-        for mirror in mirrors():
-            try:
-                return self._from(mirror, work)
-            except subprocess.SubprocessError as error:
-                reasons.append(f"{mirror}: {_said(error)}")
-        message = (
-            f"no mirror gave {self.package} of {self.suite}: {'; '.join(reasons) or 'apt has no mirror configured'}"
-        )
-        raise CannotInstall(message)
-
-    def _from(self, mirror: str, work: Path) -> Path:
-        apt = _private_apt(work, mirror, self.suite)
-        _run([*apt, "update"], cwd=work)
-        _run([*apt, "download", self.package], cwd=work)
-        (deb,) = work.glob(f"{self.package}_*.deb")
-        _run(["dpkg-deb", "-x", str(deb), str(work / "unpacked")], cwd=work)
+        _download(work, self.suite, (self.package,))
         return work / "unpacked" / self.member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltApiserver:
+    """kube-apiserver, built from Debian's source package with Debian's Go of the same suite."""
+
+    suite: str
+    go: str
+    version: str
+
+    def __call__(self, work: Path) -> Path:
+        """Fetch sources and compiler into `work`, build there, return the binary."""
+        for tool in ("apt-get", "dpkg-deb", "dpkg-source"):
+            if shutil.which(tool) is None:
+                message = f"{tool} (of dpkg-dev) is not on this machine, and kube-apiserver is built with it"
+                raise CannotInstall(message)
+        reflect2 = "golang-github-modern-go-reflect2-dev"
+        compiler = (f"golang-{self.go}-go", f"golang-{self.go}-src")
+        _download(work, self.suite, (*compiler, reflect2), source="kubernetes")
+        (description,) = work.glob("kubernetes_*.dsc")
+        tree = work / "gopath/src/k8s.io/kubernetes"
+        tree.parent.mkdir(parents=True)
+        _run(["dpkg-source", "--no-check", "-x", str(description), str(tree)], cwd=work)
+        # The vendored reflect2 is too old for this Go: with it the server dies at its first custom resource.
+        vendored = tree / "vendor/github.com/modern-go/reflect2"
+        for stale in (*vendored.glob("*.go"), *vendored.glob("*.s")):
+            stale.unlink()
+        packaged = work / "unpacked/usr/share/gocode/src/github.com/modern-go/reflect2"
+        for file in (*packaged.glob("*.go"), *packaged.glob("*.s")):
+            shutil.copy(file, vendored)
+        self._generate_openapi(work, tree)
+        numbers = {"gitVersion": f"v{self.version}"}
+        numbers["gitMajor"], numbers["gitMinor"], _ = self.version.split(".")
+        stamps = [
+            f"-X k8s.io/kubernetes/vendor/k8s.io/{package}/version.{key}={value}"
+            for package in ("client-go/pkg", "component-base")
+            for key, value in numbers.items()
+        ]
+        made = work / "kube-apiserver"
+        flags = ["-trimpath", "-tags", "providerless", "-ldflags", " ".join(["-s", "-w", *stamps])]
+        self._go(work, tree, "build", *flags, "-o", str(made), "./cmd/kube-apiserver")
+        return made
+
+    def _generate_openapi(self, work: Path, tree: Path) -> None:
+        """Make the one generated file that the source package leaves out: the definitions of all types."""
+        generator = work / "openapi-gen"
+        self._go(work, tree, "build", "-o", str(generator), "./vendor/k8s.io/kube-openapi/cmd/openapi-gen")
+        skipped = {"code-generator", "sample-apiserver", "kube-openapi", "gengo"}
+        staged = [one for one in (tree / "vendor/k8s.io").iterdir() if one.name not in skipped]
+        wanted = {
+            file.parent.relative_to(tree)
+            for folder in (tree / "pkg", *staged)
+            for file in folder.rglob("*.go")
+            if not file.name.endswith("_test.go") and b"+k8s:openapi-gen=" in file.read_bytes()
+        }
+        packages = ",".join(sorted(f"k8s.io/kubernetes/{folder}" for folder in wanted))
+        header = "hack/boilerplate/boilerplate.generatego.txt"
+        target = ["-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi"]
+        arguments = ["--logtostderr", "-h", header, "-i", packages, *target, "-r", str(work / "violations")]
+        _run([str(generator), *arguments], cwd=tree, environ=self._environ(work), seconds=BUILD_SECONDS)
+
+    def _go(self, work: Path, tree: Path, *arguments: str) -> None:
+        go = str(work / f"unpacked/usr/lib/go-{self.go}/bin/go")
+        _run(["nice", "-n", "10", go, *arguments], cwd=tree, environ=self._environ(work), seconds=BUILD_SECONDS)
+
+    def _environ(self, work: Path) -> Mapping[str, str]:
+        """Everything Go reads and writes is in `work`, and it asks no network for anything."""
+        root = work / f"unpacked/usr/lib/go-{self.go}"
+        own = {"GOROOT": root, "GOPATH": work / "gopath", "GOCACHE": work / "gocache", "HOME": work, "TMPDIR": work}
+        fixed = {"GO111MODULE": "off", "GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+        path = f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {**fixed, **{key: str(value) for key, value in own.items()}, "PATH": path}
+
+
+BUILD_SECONDS = 3600.0
+"""The longest time for one step of a build, on a machine that has other work too."""
 
 
 RECIPES: Mapping[str, Callable[[Path], Path]] = {
     "consul": Packaged(suite="bullseye", package="consul", member="usr/bin/consul"),
     "etcd": Packaged(suite="bookworm", package="etcd-server", member="usr/bin/etcd"),
+    "kube-apiserver": BuiltApiserver(suite="bookworm", go="1.19", version="1.20.2"),
 }
 """How each backend is had when the machine has none: given an empty folder, return the binary made in it."""
 
@@ -93,8 +158,8 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def find(name: str, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The binary `name` of $HAMLET_BACKENDS or $PATH, or None."""
-    for search in (environ.get("HAMLET_BACKENDS"), environ.get("PATH")):
+    """The binary `name` of $HAMLET_BACKENDS, $KUBEBUILDER_ASSETS or $PATH, or None."""
+    for search in map(environ.get, ("HAMLET_BACKENDS", "KUBEBUILDER_ASSETS", "PATH")):
         found = shutil.which(name, path=search) if search else None
         if found is not None:
             return Path(found)
@@ -141,11 +206,34 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def _download(work: Path, suite: str, packages: Sequence[str], *, source: str = "") -> None:
+    """Unpack `packages` into `work`/unpacked; put the files of the source package `source` into `work`."""
+    reasons = []
+    for mirror in mirrors():
+        apt = _private_apt(work, mirror, suite)
+        try:
+            _run([*apt, "update"], cwd=work)
+            _run([*apt, "download", *packages], cwd=work)
+            if source:
+                _run([*apt, "source", "--download-only", source], cwd=work)
+            for deb in work.glob("*.deb"):
+                _run(["dpkg-deb", "-x", str(deb), str(work / "unpacked")], cwd=work)
+        except subprocess.SubprocessError as error:
+            reasons.append(f"{mirror}: {_said(error)}")
+        else:
+            return
+    wanted = ", ".join((*packages, source) if source else packages)
+    message = f"no mirror gave {wanted} of {suite}: {'; '.join(reasons) or 'apt has no mirror configured'}"
+    raise CannotInstall(message)
+
+
 def _private_apt(work: Path, mirror: str, suite: str) -> list[str]:
     """An apt-get that sees one suite of one mirror, and keeps everything it writes in `work`."""
     sources, lists = work / f"{suite}.sources", work / "lists"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    sources.write_text(f"Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n")
+    sources.write_text(
+        f"Types: deb deb-src\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n"
+    )
     options = {
         "Dir::Etc::sourcelist": str(sources),
         "Dir::Etc::sourceparts": "-",
@@ -163,9 +251,18 @@ def _private_apt(work: Path, mirror: str, suite: str) -> list[str]:
     return ["apt-get", "-qq", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
 
 
-def _run(command: Sequence[str], *, cwd: Path) -> str:
+def _run(
+    command: Sequence[str], *, cwd: Path, environ: Mapping[str, str] | None = None, seconds: float = 600.0
+) -> str:
     done = subprocess.run(
-        command, cwd=cwd, check=True, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL
+        command,
+        cwd=cwd,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        stdin=subprocess.DEVNULL,
+        env=environ,
     )
     return done.stdout
 
