@@ -1,0 +1,363 @@
+"""A real Kubernetes API for tests: etcd and kube-apiserver on loopback, handled by their pids. And fixtures.
+
+There is no controller manager: nobody makes endpoints, nobody finishes a namespace's deletion. Nothing here uses
+the code under test: `Kubernetes.call` is the other hand, by which tests edit and look.
+
+With `HAMLET_USE_KUBECONFIG=1` the tests that need no control over the server run against the cluster of
+`$KUBECONFIG` instead (they make namespaces and Istio's CRDs in it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from kubernetes import config as kubeconfigs
+from kubernetes.client import ApiClient, Configuration
+from urllib3.exceptions import HTTPError
+
+from tests.backends.consul import NOT_RUN, Reply
+from tests.backends.crds import GROUP, definitions
+from tests.backends.install import CannotInstall, ensure
+from tests.backends.pki import Pki, make_pki
+
+READY_SECONDS = 90.0
+ADMIN = "admin-token"
+
+
+class Kubernetes:
+    """A Kubernetes API that tests look at and edit as its administrator. `kubeconfig` is how others reach it."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[ApiClient]:
+        settings = Configuration()
+        settings.retries = False
+        kubeconfigs.load_kube_config(str(self.kubeconfig), client_configuration=settings)
+        with ApiClient(settings) as client:
+            yield client
+            client.rest_client.pool_manager.clear()
+
+    def call(self, method: str, path: str, body: object = None, *, kind: str = "application/json") -> Reply:
+        """Make one call as the administrator and decode what comes back."""
+        with self._client() as client:
+            headers = {"Accept": "application/json"}
+            headers |= {"Content-Type": kind} if body is not None else {}
+            token = client.configuration.get_api_key_with_prefix("BearerToken")
+            headers |= {"Authorization": token} if token else {}
+            response = client.rest_client.pool_manager.request(
+                method,
+                client.configuration.host + path,
+                body=json.dumps(body) if body is not None else None,
+                headers=headers,
+                timeout=30,
+                retries=False,
+            )
+            said = {key.lower(): value for key, value in response.headers.items()}
+            text = response.data.decode()
+            response.release_conn()
+        decoded = json.loads(text) if said.get("content-type", "").startswith("application/json") else text
+        return Reply(status=response.status, headers=said, body=decoded)
+
+    def do(self, method: str, path: str, body: object = None, *, kind: str = "application/json") -> Any:
+        """Make one call that must succeed; what it returned."""
+        reply = self.call(method, path, body, kind=kind)
+        assert reply.status < 300, f"{method} {path}: {reply.status} {reply.body}"
+        return reply.body
+
+    def put(self, path: str, name: str, body: dict[str, Any]) -> Any:
+        """Create the object `name` of the collection at `path`, or replace what it says."""
+        body = {**body, "metadata": {**body.get("metadata", {}), "name": name}}
+        reply = self.call("POST", path, body)
+        if reply.status == 409:
+            standing = self.do("GET", f"{path}/{name}")
+            body["metadata"]["resourceVersion"] = standing["metadata"]["resourceVersion"]
+            if "clusterIP" in standing.get("spec", {}) and "spec" in body:
+                body["spec"].setdefault("clusterIP", standing["spec"]["clusterIP"])
+            return self.do("PUT", f"{path}/{name}", body)
+        assert reply.status < 300, f"{path}/{name}: {reply.status} {reply.body}"
+        return reply.body
+
+    def make_namespace(self, name: str) -> str:
+        """Have a namespace of this name."""
+        reply = self.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        assert reply.status in (201, 409), reply
+        return name
+
+    def install_crds(self) -> None:
+        """Have Istio's custom resources, and wait until they are served."""
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        for definition in definitions():
+            assert self.call("POST", path, definition).status in (201, 409)
+        wanted = {each["spec"]["names"]["plural"] for each in definitions()}
+        deadline = time.monotonic() + READY_SECONDS
+        while not wanted <= self.resources(f"/apis/{GROUP}/v1"):
+            assert time.monotonic() < deadline, "the custom resources are not served"
+            time.sleep(0.05)
+        for plural in wanted:
+            while self.call("GET", f"/apis/{GROUP}/v1/{plural}?limit=1").status != 200:
+                assert time.monotonic() < deadline, f"{plural} cannot be listed"
+                time.sleep(0.05)
+
+    def resources(self, path: str) -> set[str]:
+        """The resources that discovery lists for a group and version."""
+        reply = self.call("GET", path)
+        return {each["name"] for each in reply.body["resources"]} if reply.status == 200 else set()
+
+    def wipe(self, namespace: str, *paths: str) -> None:
+        """Delete the objects of these collections (`/api/v1/.../services`) in a namespace."""
+        for path in paths:
+            for each in self.do("GET", path.format(namespace=namespace))["items"]:
+                self.call("DELETE", f"{path.format(namespace=namespace)}/{each['metadata']['name']}")
+
+    def token_for(self, namespace: str, account: str) -> str:
+        """A bearer token of a service account."""
+        body: dict[str, Any] = {"spec": {"expirationSeconds": 3600}}
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        return str(self.do("POST", path, body)["status"]["token"])
+
+
+class OwnKubernetes(Kubernetes):
+    """An API server with an etcd of its own: to be killed, restarted, paused, compacted."""
+
+    def __init__(self, etcd: Path, apiserver: Path, *arguments: str) -> None:
+        self._binaries = {"etcd": etcd, "kube-apiserver": apiserver}
+        self._arguments = arguments
+        self.folder = Path(tempfile.mkdtemp(prefix="kubernetes-"))
+        super().__init__(self.folder / "kubeconfig")
+        self.tokens = {ADMIN: ("admin", "system:masters")}
+        self._pki: Pki = make_pki(self.folder)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._signing = self.folder / "sa.key"
+        self._signing.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+            )
+        )
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.port = self._etcd = self._peer = 0
+
+    @property
+    def server(self) -> str:
+        """Its URL."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def ca(self) -> Path:
+        """The authority of its certificate."""
+        return self._pki.ca
+
+    def start(self) -> None:
+        """Start both, on the ports they had or on free ones, and wait until the API is ready."""
+        for _ in range(5):
+            if not self.port:
+                self.port, self._etcd, self._peer = _free_ports(3)
+            self._start_etcd()
+            self._start_apiserver()
+            if self._ready():
+                return
+            said = self._said("kube-apiserver") + self._said("etcd")
+            self.kill()
+            if "address already in use" not in said:
+                message = f"the API server did not become ready:\n{said[-3000:]}"
+                raise RuntimeError(message)
+            self.port = 0  # somebody was quicker at one of the ports
+        message = "no free ports for an API server"
+        raise RuntimeError(message)
+
+    def _start_etcd(self) -> None:
+        if self._alive("etcd"):
+            return
+        client, peer = f"http://127.0.0.1:{self._etcd}", f"http://127.0.0.1:{self._peer}"
+        arguments = ["--name=t", f"--data-dir={self.folder / 'etcd'}", "--unsafe-no-fsync"]
+        arguments += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
+        arguments += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
+        arguments += [f"--initial-cluster=t={peer}"]
+        self._run("etcd", arguments)
+
+    def _start_apiserver(self) -> None:
+        if self._alive("kube-apiserver"):
+            return
+        tokens = self.folder / "tokens.csv"
+        lines = [f'{token},{user},{user},"{group}"' for token, (user, group) in self.tokens.items()]
+        tokens.write_text("\n".join(lines) + "\n")
+        certificate, key = self._pki.server
+        arguments = [f"--etcd-servers=http://127.0.0.1:{self._etcd}", "--endpoint-reconciler-type=none"]
+        arguments += ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}"]
+        arguments += [f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}"]
+        arguments += [f"--client-ca-file={self._pki.ca}", f"--token-auth-file={tokens}"]
+        arguments += [f"--service-account-key-file={self._signing}"]
+        arguments += [f"--service-account-signing-key-file={self._signing}"]
+        arguments += ["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"]
+        arguments += ["--service-cluster-ip-range=10.96.0.0/16", "--disable-admission-plugins=ServiceAccount"]
+        arguments += [f"--cert-dir={self.folder}", "--profiling=false", *self._arguments]
+        self._run("kube-apiserver", arguments)
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "t", "cluster": {"server": self.server, "certificate-authority": str(self.ca)}}],
+            "users": [{"name": "admin", "user": {"token": ADMIN}}],
+            "contexts": [{"name": "t", "context": {"cluster": "t", "user": "admin"}}],
+            "current-context": "t",
+        }
+        self.kubeconfig.write_text(yaml.safe_dump(document))
+
+    def _run(self, name: str, arguments: list[str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [str(self._binaries[name]), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), "GOGC": "50"},
+            )
+
+    def _alive(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
+    def _said(self, name: str) -> str:
+        log = self.folder / f"{name}.log"
+        return log.read_text(errors="replace")[-4000:] if log.exists() else ""
+
+    def _ready(self) -> bool:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if not (self._alive("etcd") and self._alive("kube-apiserver")):
+                return False
+            with contextlib.suppress(OSError, http.client.HTTPException, HTTPError):
+                if self.call("GET", "/readyz").body == "ok" and self._served():
+                    return True
+            time.sleep(0.1)
+        return False
+
+    def _served(self) -> bool:
+        """Whether custom resources that are stored are served already: they come a moment after `/readyz`."""
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        stored = self.do("GET", path)["items"]
+        return all(
+            self.call("GET", f"/apis/{each['spec']['group']}/v1/{each['spec']['names']['plural']}?limit=1").status
+            == 200
+            for each in stored
+        )
+
+    def kill_apiserver(self) -> None:
+        """End the API server without a chance to say goodbye; its data stay in etcd."""
+        self._end("kube-apiserver")
+
+    def restart_apiserver(self) -> None:
+        """Kill it and start it again."""
+        self.kill_apiserver()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze the API server: connections stand and nothing is said."""
+        os.kill(self._processes["kube-apiserver"].pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self._processes["kube-apiserver"].pid, signal.SIGCONT)
+
+    def compact(self) -> None:
+        """Have etcd forget all history before now."""
+        revision = self._ask_etcd("range", {"key": "AA=="})["header"]["revision"]
+        self._ask_etcd("compaction", {"revision": revision, "physical": True})
+
+    def _ask_etcd(self, what: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._etcd}/v3/kv/{what}", data=json.dumps(body).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def _end(self, name: str) -> None:
+        process = self._processes.get(name)
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        if process is not None:
+            process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """End both."""
+        self._end("kube-apiserver")
+        self._end("etcd")
+
+    def close(self) -> None:
+        """End both and remove what they left on disk."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free for TCP a moment ago; another process may still be quicker."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@pytest.fixture(scope="session")
+def kubernetes_binaries() -> tuple[Path, Path]:
+    """The etcd and kube-apiserver of this machine; without them their tests are not run, and the summary says so."""
+    try:
+        return ensure("etcd"), ensure("kube-apiserver")
+    except CannotInstall as error:
+        reason = f"{NOT_RUN} a real Kubernetes API is needed and cannot be had: {error}"
+        if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def own_kubernetes(kubernetes_binaries: tuple[Path, Path]) -> Iterator[OwnKubernetes]:
+    """The one API server of this session (or worker), with Istio's custom resources. A test may kill and restart it."""
+    one = OwnKubernetes(*kubernetes_binaries)
+    try:
+        one.start()
+        one.install_crds()
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def kubernetes(request: pytest.FixtureRequest) -> Kubernetes:
+    """A real Kubernetes API with Istio's custom resources: ours, or the cluster of $KUBECONFIG when told so."""
+    if os.environ.get("HAMLET_USE_KUBECONFIG") and os.environ.get("KUBECONFIG"):
+        cluster = Kubernetes(Path(os.environ["KUBECONFIG"]))
+        cluster.install_crds()
+        return cluster
+    own: OwnKubernetes = request.getfixturevalue("own_kubernetes")
+    return own
+
+
+@pytest.fixture(scope="module")
+def namespace(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> str:
+    """A namespace of this test module's own."""
+    module = request.module.__name__.rpartition(".")[2].replace("_", "-").removeprefix("test-")
+    return kubernetes.make_namespace(f"{module}-{secrets.token_hex(3)}"[-63:])
