@@ -9,10 +9,10 @@ FIRST = 1.0
 
 
 def delay(attempt: int, cap: float, *, rng: random.Random | None = None) -> float:
-    """Seconds before retry number `attempt` (from 0): exponential from `FIRST` to `cap`, with jitter.
+    """Seconds before retry number `attempt` (from 0): between `FIRST` and `cap`, doubling, with jitter.
 
     The jitter takes up to half off, never below `FIRST`, so that peers that lost a mesh together do not
-    come back together.
+    come back together. The first delay lies between `FIRST` and twice that.
     """
-    top = min(cap, FIRST * 2.0 ** min(attempt, 30))
+    top = min(cap, FIRST * 2.0 ** min(attempt + 1, 30))
     return max(FIRST, top * (rng or random).uniform(0.5, 1.0))

@@ -22,6 +22,11 @@ QUEUE = 1_024
 """Messages read and not yet imported; also the most that are imported in one go."""
 ANSWERS = 65_536
 """Answers a peer may leave unread before its stream is closed."""
+SILENCE_AFTER_REFUSAL = 60.0
+"""Seconds of silence, at least, that end a catalog whose last message we could not take for now: until then
+the owner may be waiting to send it again, and the rest after it."""
+LOOK = 1.0
+"""At most so many seconds pass between two looks at a silence that does not count yet."""
 
 INVALID_ARGUMENT: int = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
@@ -62,7 +67,8 @@ class ImportSink(Protocol):
 class ConsumerSession:
     """Imports what one owner publishes, as long as `active`; passive, it refuses politely.
 
-    Without the extension `snapshot` a silence of `quiet` seconds ends the catalog.
+    Without the extension `snapshot` a silence of `quiet` seconds ends the catalog, provided that
+    `silence_counts` says so then: that of a peer that is gone says nothing.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class ConsumerSession:
         extensions: Callable[[], Extensions],
         quiet: float,
         write_timeout: float,
+        silence_counts: Callable[[], Awaitable[bool]],
     ) -> None:
         self._peer = peer
         self._codec = codec
@@ -85,17 +92,24 @@ class ConsumerSession:
         self._extensions = extensions
         self._quiet = quiet
         self._write_timeout = write_timeout
+        self._silence_counts = silence_counts
         self._inbox: asyncio.Queue[tuple[FromOwner, int]] = asyncio.Queue(QUEUE)
         self._answers: asyncio.Queue[Answer] = asyncio.Queue(ANSWERS)
         self._last = 0.0
         self._importing = False
+        self._refused_for_now = False  # the last message was
+        self._offered = 0
         self._pending = asyncio.Event()  # subscribed, and the catalog has not ended yet
         self.active = False
         self.received = 0
+        """Messages read, whatever became of them."""
+        self.complete = False
+        """Whether the catalog has come to its end since this session became active."""
 
     def activate(self) -> None:
         """Become the stream that carries the owner's catalog, from now on and anew."""
-        self.active = True
+        self.active, self.complete = True, False
+        self._offered, self._refused_for_now = 0, False
         self._sink.begin(self._peer)
         self._last = asyncio.get_running_loop().time()
         self._pending.set()
@@ -134,7 +148,9 @@ class ConsumerSession:
             if isinstance(message, SnapshotEnd):
                 await self._deliver(services)
                 services = []
-                self._catalog_ended()
+                # The end of an earlier walk on this stream, sent before we subscribed, comes too early.
+                if self._offered >= message.services:
+                    self._catalog_ended()
                 self._queue_answer(Answer(message.nonce))
             else:
                 services.append(Received(message, size))
@@ -144,7 +160,9 @@ class ConsumerSession:
         if not services:
             return
         if self.active:
+            self._offered += sum(not isinstance(received.message, Withdraw) for received in services)
             verdicts = await self._sink.deliver(self._peer, services)
+            self._refused_for_now = verdicts[-1].code == UNAVAILABLE
         else:
             verdicts = [Verdict(UNAVAILABLE, "another stream carries this catalog")] * len(services)
         for received, verdict in zip(services, verdicts, strict=True):
@@ -153,17 +171,27 @@ class ConsumerSession:
     async def _end_when_quiet(self) -> None:
         while True:
             await self._pending.wait()
-            rest = self._last + self._quiet - asyncio.get_running_loop().time()
-            if self._extensions().snapshot or self._importing or not self._inbox.empty():
-                rest = max(rest, min(self._quiet, 1.0))
-            if rest > 0:
-                await asyncio.sleep(rest)
-            else:
-                self._catalog_ended()
+            rest = self._rest_of_silence()
+            if rest <= 0:
+                counts = await self._silence_counts()
+                rest = self._rest_of_silence()  # something may have come meanwhile
+                if counts and rest <= 0:
+                    self._catalog_ended()
+                    continue
+                rest = max(rest, min(self._quiet, LOOK))
+            await asyncio.sleep(rest)
+
+    def _rest_of_silence(self) -> float:
+        """Seconds of silence that are still missing to the end of the catalog."""
+        if self._extensions().snapshot or self._importing or not self._inbox.empty():
+            return min(self._quiet, LOOK)
+        needed = max(self._quiet, SILENCE_AFTER_REFUSAL) if self._refused_for_now else self._quiet
+        return self._last + needed - asyncio.get_running_loop().time()
 
     def _catalog_ended(self) -> None:
         if self._pending.is_set():
             self._pending.clear()
+            self.complete = True
             self._sink.complete(self._peer)
 
     def _queue_answer(self, answer: Answer) -> None:

@@ -17,3 +17,8 @@ class StreamEnd(HamletError):
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.code.name})"
+
+
+CLOSED_CLEANLY = grpc.StatusCode.OK
+REDUNDANT = StreamEnd(CLOSED_CLEANLY, "another stream carries both directions")
+"""How a stream of ours ends that nothing needs any more. It is no failure."""

@@ -40,5 +40,6 @@ def from_metadata(metadata: Metadata | None) -> Extensions:
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
     words = {word.strip() for word in text.split(",")}
     windows = [word.partition("=")[2] for word in words if word.startswith("window=")]
-    window = max((int(number) for number in windows if number.isascii() and number.isdigit()), default=1)
+    # No longer ones: `int` refuses thousands of digits, and no window is that large.
+    window = max((int(n) for n in windows if n.isascii() and n.isdigit() and len(n) < 10), default=1)
     return Extensions(snapshot="snapshot" in words, window=max(1, min(window, OURS.window)))

@@ -20,14 +20,19 @@ DEADLINE = 5.0
 _SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 
 
+async def ask_health(channel: grpc.aio.Channel, stream: PeerStream) -> bool:
+    """Whether the peer answers within `DEADLINE` seconds; ends `stream` if it does not."""
+    try:
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)
+    except grpc.aio.AioRpcError as error:
+        if error.code() in _SILENT:
+            stream.end(grpc.StatusCode.UNAVAILABLE, f"the peer does not answer ({error.details()})")
+            return False
+    return True
+
+
 async def watch_health(channel: grpc.aio.Channel, stream: PeerStream) -> None:
-    """Ask every `INTERVAL` seconds until cancelled; end `stream` when no answer comes in `DEADLINE` seconds."""
-    stub = health_pb2_grpc.HealthStub(channel)
-    while True:
+    """Ask every `INTERVAL` seconds, until the stream ends."""
+    while stream.open:
         await asyncio.sleep(INTERVAL)
-        try:
-            await stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)
-        except grpc.aio.AioRpcError as error:
-            if error.code() in _SILENT:
-                stream.end(grpc.StatusCode.UNAVAILABLE, f"the peer does not answer ({error.details()})")
-                return
+        await ask_health(channel, stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import grpc
 import structlog
@@ -12,12 +13,12 @@ from hamlet_core import backoff
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.rpc.channel import Tunnel, open_channel
 from hamlet_core.rpc.consumer import ImportSink
-from hamlet_core.rpc.ends import StreamEnd
+from hamlet_core.rpc.ends import CLOSED_CLEANLY, REDUNDANT, StreamEnd
 from hamlet_core.rpc.extensions import OURS, PLAIN, from_metadata
-from hamlet_core.rpc.health import watch_health
+from hamlet_core.rpc.health import ask_health, watch_health
 from hamlet_core.rpc.peering import Peering
 from hamlet_core.rpc.server import METHOD
-from hamlet_core.rpc.stream import CLOSED_CLEANLY, PeerStream
+from hamlet_core.rpc.stream import PeerStream
 from hamlet_core.wire.messages import Codec
 from hamlet_core.wire.v1alpha1 import V1Alpha1
 from hamlet_core.wire.v1alpha2 import V1Alpha2
@@ -46,6 +47,8 @@ class Link:
         self._sink = sink
         self.tunnel: Tunnel | None = None
         self.attempts = 0
+        """Dials since the last that succeeded: that brought a catalog, or a part of it."""
+        self._answered = False  # the peer did, the last time it was dialled
         self.identity = ""
         """What the peer proved to be when it was last dialled."""
         self.stopped_for_good = False
@@ -61,7 +64,13 @@ class Link:
             if wait_first:
                 await self._wait_to_be_dialled()
             await self._until_unserved()
+            answered, self._answered = self._answered, False
             end = await self._dial(settings.address)
+            if self._answered and not answered:
+                self.attempts = 0  # it was out of reach, and now refuses (it may not be ready): that is news
+            if end is REDUNDANT:
+                await asyncio.sleep(backoff.FIRST)
+                continue
             peering.failed(end.reason)
             if end.code is grpc.StatusCode.UNAUTHENTICATED:
                 log.error(
@@ -115,6 +124,7 @@ class Link:
         method = channel.stream_stream(f"/{codec.service}/{METHOD}", None, None)
         if not await _connected(channel):
             return StreamEnd(grpc.StatusCode.UNAVAILABLE, f"no connection to {peering.settings.address}")
+        self._answered = True
         self.identity = (self.tunnel and self.tunnel.identity) or ""
         call: grpc.aio.StreamStreamCall[bytes, bytes] = method(None, metadata=grpc.aio.Metadata(*OURS.metadata()))
         stream = PeerStream(
@@ -128,19 +138,18 @@ class Link:
             on_subscribe=peering.subscribed,
             on_proven=peering.proven,
         )
-        watcher = asyncio.gather(self._negotiate(call, stream), watch_health(channel, stream))
+        stream.alive = partial(ask_health, channel, stream)
         peering.attach(stream)
         try:
-            end = await stream.run()
+            end = await stream.run(self._negotiate(call, stream), watch_health(channel, stream))
         finally:
             peering.detach(stream)
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
-        if not call.done():
-            call.cancel()
-        elif end.code is CLOSED_CLEANLY:
+        call.cancel()  # which does nothing to one that is over
+        if end.code is CLOSED_CLEANLY and end is not REDUNDANT:
             end = await self._explain(call, stream)
-        if stream.consumer is not None and stream.consumer.received:
+        assert stream.consumer is not None
+        # What we end ourselves part of the way would come to the same end if it were dialled again at once.
+        if stream.consumer.complete or (stream.consumer.received and not call.cancelled()):
             self.attempts = 0
         return end
 

@@ -6,8 +6,9 @@ It knows frames and answers, not gRPC: `send` writes a frame, `answered` takes w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import grpc
 
@@ -22,6 +23,9 @@ RETRY_CAP = 60.0
 RETRY_LIMIT = 1_000
 """So many services may wait for a retry; a consumer that refuses more gets nothing new until some pass."""
 
+LONGEST_REASON = 500
+"""So many characters of a consumer's reason are kept: it writes them, we hold them for every service."""
+
 _TRY_LATER = {grpc.StatusCode.UNAVAILABLE.value[0]}
 
 
@@ -33,7 +37,7 @@ class _Sent:
 
 @dataclass(slots=True)
 class _Retry:
-    due: float
+    due: float  # infinite while it is sent and not answered
     attempt: int
 
 
@@ -54,7 +58,8 @@ class OwnerSession:
     """Publishes one audience's catalog to one consumer.
 
     At most `extensions.window` messages are unanswered; one that is not answered within `ack_timeout`
-    seconds ends the stream, so that a silent consumer costs nothing but its cursor.
+    seconds ends the stream, so that a silent consumer costs nothing but its cursor. `nonces` are those of
+    the stream: a consumer that subscribes anew on it may still answer what was sent before.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class OwnerSession:
         context: str,
         extensions: Callable[[], Extensions],
         ack_timeout: float,
+        nonces: Iterator[int] | None = None,
     ) -> None:
         self._codec = codec
         self._subscription = subscription
@@ -74,7 +80,8 @@ class OwnerSession:
         self._extensions = extensions
         self._ack_timeout = ack_timeout
         self._wake = asyncio.Event()
-        self._nonce = 0
+        self._nonces = nonces if nonces is not None else count(1)
+        self._stopped = False
         self._last_version = 0
         self._sent: dict[str, _Sent] = {}
         self._retries: dict[str, _Retry] = {}
@@ -84,9 +91,9 @@ class OwnerSession:
         subscription.on_change = self._wake.set
 
     async def run(self) -> None:
-        """Send until cancelled; raises `StreamEnd` for a consumer that does not answer or fell behind."""
+        """Send until stopped; raises `StreamEnd` for a consumer that does not answer or fell behind."""
         try:
-            while True:
+            while not self._stopped:
                 self._wake.clear()
                 if self._subscription.stale:
                     message = "the consumer fell too far behind; it must subscribe anew"
@@ -102,6 +109,12 @@ class OwnerSession:
         finally:
             self._subscription.close()
 
+    def stop(self) -> None:
+        """Publish nothing more. A frame that is being written still goes out: half of one would end the stream."""
+        self._stopped = True
+        self._subscription.close()
+        self._wake.set()
+
     async def _send_some(self) -> bool:
         room = self._extensions().window - len(self._sent)
         if room <= 0:
@@ -111,6 +124,8 @@ class OwnerSession:
             entries += self._subscription.take(room - len(entries))
         for entry in entries:
             await self._send_entry(entry)
+            if self._stopped:
+                return False
         if not self._subscription.caught_up:
             return bool(entries)
         self._walked = self._walked or not self._sent
@@ -145,8 +160,7 @@ class OwnerSession:
         await self._write(frame)
 
     def _next_nonce(self, entry: Entry | None) -> str:
-        self._nonce += 1
-        nonce = str(self._nonce)
+        nonce = str(next(self._nonces))
         self._sent[nonce] = _Sent(entry, asyncio.get_running_loop().time())
         return nonce
 
@@ -189,7 +203,8 @@ class OwnerSession:
             due = asyncio.get_running_loop().time() + backoff.delay(attempt, RETRY_CAP)
             self._retries[name] = _Retry(due, attempt + 1)
         if answer.code != OK:
-            self._rejected[name] = answer.message or f"refused with code {answer.code} and no reason"
+            reason = answer.message[:LONGEST_REASON]
+            self._rejected[name] = reason or f"refused with code {answer.code} and no reason"
 
     @property
     def unanswered(self) -> bool:
@@ -213,9 +228,10 @@ class OwnerSession:
     def status(self) -> OwnerStatus:
         """A snapshot for `hamlet status`."""
         waiting = sum(1 for sent in self._sent.values() if sent.entry is not None)
+        to_retry = sum(1 for retry in self._retries.values() if retry.due != float("inf"))
         return OwnerStatus(
             services=self._subscription.size,
-            lag=self._subscription.lag + waiting + len(self._retries),
+            lag=self._subscription.lag + waiting + to_retry,
             rejected=dict(self._rejected),
             retrying=len(self._retries),
         )

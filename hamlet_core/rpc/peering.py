@@ -1,9 +1,10 @@
 """Everything that stands between us and one peer: its streams, and which of them carries which role.
 
 One subscription per direction: our subscription lives on the best stream there is, the peer's on the one
-where it subscribed last. Of two streams that could carry ours, the one the peer is known to serve wins,
-then the one opened by the side that dials first, then the newest. A stream of ours that is left without a
-role is closed, so that two agents that dial each other keep one stream.
+where it subscribed last. Of two streams that could carry ours, the one the peer is known to serve wins; of
+two such, the one opened by the side that dials first; of two that are unknown, the one we opened, because a
+peer may dial only to consume; then the newest. A stream of ours that is left without a role is closed, so
+that two agents that dial each other keep one stream.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import grpc
 from hamlet_core.config.model import Peer
 from hamlet_core.publish.catalog import Subscription
 from hamlet_core.rpc.consumer import ImportSink
+from hamlet_core.rpc.ends import StreamEnd
 from hamlet_core.rpc.stream import PeerStream
 from hamlet_core.wire.messages import Subscribe
 
 IDLE = 2.0
 """Seconds that a stream of ours may stand without a role."""
+STREAMS = 16
+"""So many streams of one peer may stand; of more, the oldest without a role is ended."""
 
 
 class Peering:
@@ -43,6 +47,7 @@ class Peering:
         self._subscription = subscription
         self._streams: list[PeerStream] = []
         self._subscribed: list[PeerStream] = []
+        self._closed: StreamEnd | None = None
         self.changed = asyncio.Event()
         """Set whenever streams or roles change; who waits clears it."""
         self.last_error = ""
@@ -77,6 +82,11 @@ class Peering:
     def attach(self, stream: PeerStream) -> None:
         """A stream came up."""
         self._streams.append(stream)
+        if self._closed is not None:
+            stream.end(self._closed.code, self._closed.reason)
+        elif len(self._streams) > STREAMS:
+            idle = next(each for each in self._streams if each.owner is None and not each.consuming)
+            idle.end(grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {STREAMS} streams of one peer")
         self._arrange()
 
     def detach(self, stream: PeerStream) -> None:
@@ -99,6 +109,8 @@ class Peering:
 
     def subscribed(self, stream: PeerStream, request: Subscribe) -> None:
         """The peer asked for our catalog on this stream: the newest request wins."""
+        if not stream.open:
+            return
         wanted = self.settings.context
         if stream.codec.bidirectional and request.context != wanted:
             message = (
@@ -125,25 +137,36 @@ class Peering:
                 stream.owner.move(audience)
 
     def close(self, code: grpc.StatusCode, reason: str) -> None:
-        """End every stream."""
+        """End every stream, also those that still come. See `drained`."""
+        self._closed = StreamEnd(code, reason)
         for stream in self._streams:
             stream.end(code, reason)
 
+    async def drained(self) -> None:
+        """Wait until the last stream is gone and nothing of it reaches the sink any more."""
+        while self._streams:
+            self.changed.clear()
+            await self.changed.wait()
+
     def _arrange(self) -> None:
-        self._choose_consumer()
-        self._choose_owner()
+        if self._closed is None:
+            self._choose_consumer()
+            self._choose_owner()
         for stream in self._streams:
             if stream.dialled and len(self._streams) > 1 and stream.owner is None and not stream.consuming:
                 stream.close_when_idle(IDLE)
         self.changed.set()
 
     def _choose_consumer(self) -> None:
-        able = [stream for stream in self._streams if stream.consumer is not None]
+        able = [stream for stream in self._streams if stream.consumer is not None and stream.open]
         if not able:
             return
         order = {id(stream): number for number, stream in enumerate(able)}
         current = self.consumer_stream
-        best = max(able, key=lambda s: (s.proven, s.dialled == self.dials_first, order[id(s)]))
+        best = max(
+            able,
+            key=lambda s: (s.proven, s.dialled == self.dials_first if s.proven else s.dialled, order[id(s)]),
+        )
         if best is current:
             return
         if current is not None and current.consumer is not None:
@@ -151,7 +174,7 @@ class Peering:
         best.subscribe()
 
     def _choose_owner(self) -> None:
-        newest = self._subscribed[-1] if self._subscribed else None
+        newest = next((stream for stream in reversed(self._subscribed) if stream.open), None)
         for stream in self._streams:
             if stream is not newest:
                 stream.unpublish()

@@ -11,13 +11,14 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
+from hamlet_core.api import HamletError
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.rpc.channel import CALLER, Caller, IdentityInterceptor, server_credentials, server_options
 from hamlet_core.rpc.consumer import ImportSink
-from hamlet_core.rpc.ends import StreamEnd
+from hamlet_core.rpc.ends import CLOSED_CLEANLY, StreamEnd
 from hamlet_core.rpc.extensions import OURS, from_metadata
 from hamlet_core.rpc.peering import Peering
-from hamlet_core.rpc.stream import CLOSED_CLEANLY, PeerStream
+from hamlet_core.rpc.stream import PeerStream
 from hamlet_core.wire.messages import Codec
 from hamlet_core.wire.v1alpha1 import V1Alpha1
 from hamlet_core.wire.v1alpha2 import V1Alpha2
@@ -47,7 +48,11 @@ class FederationServer:
         self._server.add_generic_rpc_handlers(handlers)
         self._health = HealthServicer()
         add_HealthServicer_to_server(self._health, self._server)
-        self.port = self._server.add_secure_port(listen, server_credentials(source))
+        try:
+            self.port = self._server.add_secure_port(listen, server_credentials(source))
+        except RuntimeError as error:
+            message = f"cannot listen on {listen} for peers"
+            raise HamletError(message, mend="is the address one of this machine, and its port free?") from error
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -72,12 +77,12 @@ class FederationServer:
         return handler
 
     async def _serve(self, codec: Codec, context: grpc.aio.ServicerContext[bytes, bytes], caller: Caller) -> None:
-        peering = self._peering(caller.peer)
-        if peering is None:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{caller.identity} is no peer of this mesh")
         offered = from_metadata(context.invocation_metadata())
         agreed = OURS.agree(offered)
         await context.send_initial_metadata(agreed.metadata())
+        peering = self._peering(caller.peer)  # no pause from here on: it may be removed in one
+        if peering is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"{caller.identity} is no peer of this mesh")
         stream = PeerStream(
             context,
             codec,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, Protocol
 
 import grpc
@@ -14,14 +15,16 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs do not have 
 from hamlet_core.config.model import Peer
 from hamlet_core.publish.catalog import Subscription
 from hamlet_core.rpc.consumer import ConsumerSession, ImportSink
-from hamlet_core.rpc.ends import StreamEnd
-from hamlet_core.rpc.extensions import Extensions
+from hamlet_core.rpc.ends import CLOSED_CLEANLY, REDUNDANT, StreamEnd
+from hamlet_core.rpc.extensions import PLAIN, Extensions
 from hamlet_core.rpc.owner import OwnerSession
 from hamlet_core.wire.messages import Answer, Codec, Message, Subscribe, WireError
 
 log = structlog.get_logger()
 
-CLOSED_CLEANLY = grpc.StatusCode.OK
+
+async def _always() -> bool:
+    return True
 
 
 class Call(Protocol):
@@ -65,11 +68,14 @@ class PeerStream:
         self._write_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[StreamEnd] = asyncio.get_running_loop().create_future()
-        self._owner_task: asyncio.Task[None] | None = None
+        self._nonces = count(1)
         self._closer: asyncio.TimerHandle | None = None
         self.owner: OwnerSession | None = None
         self.consumer: ConsumerSession | None = None
         self.proven = False
+        """Whether the peer is known to be an owner on this stream."""
+        self.alive: Callable[[], Awaitable[bool]] = _always
+        """Whether the peer answers at all, where we can ask."""
         if codec.bidirectional or dialled:
             self.consumer = ConsumerSession(
                 peer,
@@ -80,12 +86,18 @@ class PeerStream:
                 extensions=lambda: self.extensions,
                 quiet=settings.quiet.total_seconds(),
                 write_timeout=settings.ack_timeout.total_seconds(),
+                silence_counts=self._silence_counts,
             )
 
-    async def run(self) -> StreamEnd:
-        """Read and dispatch until the stream ends; leaves no task behind."""
+    @property
+    def open(self) -> bool:
+        """Whether the stream can still take a role: it has not ended, and is not about to."""
+        return not self._end.done()
+
+    async def run(self, *beside: Coroutine[None, None, None]) -> StreamEnd:
+        """Read and dispatch until the stream ends, and run `beside` as long; leaves no task behind."""
         loops = (self._read(), *(self.consumer.loops() if self.consumer else ()))
-        for loop in loops:
+        for loop in (*loops, *beside):
             self._spawn(loop)
         try:
             return await self._end
@@ -98,8 +110,11 @@ class PeerStream:
 
     def end(self, code: grpc.StatusCode, reason: str) -> None:
         """Let the stream end with this; the first reason stands."""
-        if not self._end.done():
-            self._end.set_result(StreamEnd(code, reason))
+        self._end_with(StreamEnd(code, reason))
+
+    def _end_with(self, end: StreamEnd) -> None:
+        if self.open:
+            self._end.set_result(end)
 
     def negotiated(self, extensions: Extensions) -> None:
         """The other side's metadata came: these extensions are agreed, and it is known to serve both roles."""
@@ -114,6 +129,14 @@ class PeerStream:
         if not self.proven:
             self.proven = True
             self._on_proven(self)
+
+    async def _silence_counts(self) -> bool:
+        """Whether the peer's silence means that its catalog has ended.
+
+        Not on a stream that the peer opened perhaps only to consume, when we can dial it: it owns there.
+        """
+        owns_here = self.dialled or self.proven or self.settings.address is None
+        return owns_here and await self.alive()
 
     def subscribe(self) -> None:
         """Ask for the peer's catalog on this stream."""
@@ -136,15 +159,18 @@ class PeerStream:
             context=self.settings.context,
             extensions=lambda: self.extensions,
             ack_timeout=self.settings.ack_timeout.total_seconds(),
+            nonces=self._nonces,
         )
-        self._owner_task = self._spawn(self.owner.run())
+        self._spawn(self.owner.run())
 
     def unpublish(self) -> None:
-        """Stop publishing on this stream: the peer has subscribed on a newer one."""
-        if self._owner_task is not None:
-            self._owner_task.cancel()
-            self._owner_task = None
-        self.owner = None
+        """Stop publishing on this stream: the peer has subscribed anew, or on another one.
+
+        Not by cancelling: gRPC ends a whole call when one write of it is cancelled.
+        """
+        if self.owner is not None:
+            self.owner.stop()
+            self.owner = None
 
     def close_when_idle(self, seconds: float) -> None:
         """End the stream unless it carries a role by then: another one carries both."""
@@ -153,7 +179,7 @@ class PeerStream:
 
         def close() -> None:
             if self.owner is None and not self.consuming:
-                self.end(CLOSED_CLEANLY, "another stream carries both directions")
+                self._end_with(REDUNDANT)
 
         self._closer = asyncio.get_running_loop().call_later(seconds, close)
 
@@ -165,25 +191,35 @@ class PeerStream:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
+        if task.cancelled():
+            # Not by us, or the stream has ended already: a call that is cancelled cancels who waits for it.
+            self.end(grpc.StatusCode.CANCELLED, "the stream was cancelled")
+            return
+        error = task.exception()
+        if error is None:
             return
         if isinstance(error, StreamEnd):
-            self.end(error.code, error.reason)
+            self._end_with(error)
         elif isinstance(error, grpc.aio.AioRpcError):
             self.end(error.code(), error.details() or f"the peer ended the stream with {error.code().name}")
-        elif isinstance(error, grpc.RpcError | asyncio.InvalidStateError):
-            self.end(grpc.StatusCode.UNAVAILABLE, f"the stream broke: {error!s}")
         else:
             log.error("a stream's task crashed", peer=self.peer, exc_info=error)
             self.end(grpc.StatusCode.INTERNAL, f"internal error: {error!r}")
 
     async def _write(self, frame: bytes) -> None:
         async with self._write_lock:
-            await self._call.write(frame)
+            try:
+                await self._call.write(frame)
+            except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+                # The call is over; its status says why, and is not known here.
+                raise StreamEnd(CLOSED_CLEANLY, "the peer ended the stream") from error
 
     async def _read(self) -> None:
         while True:
-            frame = await self._call.read()
+            try:
+                frame = await self._call.read()
+            except grpc.aio.BaseError as error:
+                raise StreamEnd(CLOSED_CLEANLY, "the peer ended the stream") from error
             if frame is EOF:
                 raise StreamEnd(CLOSED_CLEANLY, "the peer ended the stream")
             try:
@@ -195,7 +231,8 @@ class PeerStream:
 
     async def _dispatch(self, message: Message, size: int) -> None:
         if isinstance(message, Subscribe):
-            if self.owner is not None and self.owner.unanswered:
+            # An agent of our kind always answers with nonce and status: what it sends without is a request.
+            if self.owner is not None and self.owner.unanswered and self.extensions == PLAIN:
                 self.owner.answered(Answer(""))  # an ACK that repeats neither nonce nor status
             else:
                 self._on_subscribe(self, message)

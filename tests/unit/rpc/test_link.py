@@ -1,0 +1,137 @@
+"""When a peer is dialled, how long it is left alone, and what a failure leads to."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+
+from hamlet_core import backoff
+from hamlet_core.rpc import link as module
+from hamlet_core.rpc.ends import CLOSED_CLEANLY, REDUNDANT, StreamEnd
+from hamlet_core.rpc.link import Link
+from hamlet_core.rpc.peering import Peering
+from tests.support.sessions import ONE, TWO, settle, until
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+class ScriptedLink(Link):
+    """A link whose dials come to what the script says: (whether the peer answered, how it ended)."""
+
+    def __init__(self, peering, script):
+        super().__init__(peering, None, None)
+        self.script = script
+        self.dials = 0
+
+    async def _dial(self, address):
+        self.dials += 1
+        if not self.script:
+            await asyncio.Event().wait()
+        answered, end = self.script.pop(0)
+        self._answered = answered
+        return end
+
+
+@pytest.fixture
+def delays(monkeypatch):
+    """The numbers of the attempts that were waited for; no time passes."""
+    asked = []
+
+    def delay(attempt, cap):
+        asked.append(attempt)
+        return 0.0
+
+    monkeypatch.setattr(backoff, "delay", delay)
+    monkeypatch.setattr(backoff, "FIRST", 0.0)
+    return asked
+
+
+@pytest.fixture
+def link(sink, peer_settings):
+    @asynccontextmanager
+    async def make(*script, dials_first=True, **settings):
+        peering = Peering(
+            "east", peer_settings(**settings), sink, subscription=lambda _: None, dials_first=dials_first
+        )
+        it = ScriptedLink(peering, list(script))
+        it.peering = peering
+        it.task = asyncio.create_task(it.run())
+        try:
+            yield it
+        finally:
+            it.task.cancel()
+            await asyncio.gather(it.task, return_exceptions=True)
+
+    return make
+
+
+unreachable = (False, StreamEnd(UNAVAILABLE, "connection refused"))
+not_ready = (True, StreamEnd(UNAVAILABLE, "come back later"))
+
+
+async def test_an_unreachable_peer_is_dialled_with_growing_delays(link, delays):
+    async with link(*[unreachable] * 5) as it:
+        await until(lambda: it.dials == 6)
+        assert delays == [0, 1, 2, 3, 4]
+        assert it.attempts == 5
+        assert it.peering.last_error == "connection refused"
+
+
+async def test_a_peer_that_is_up_again_and_not_ready_is_soon_asked_again(link, delays):
+    async with link(*[unreachable] * 4, *[not_ready] * 3, unreachable) as it:
+        await until(lambda: it.dials == 9)
+        assert delays == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+async def test_a_peer_that_does_not_know_us_is_not_dialled_again(link, delays):
+    async with link((True, StreamEnd(grpc.StatusCode.UNAUTHENTICATED, "who are you?"))) as it:
+        await asyncio.wait_for(it.task, 10)
+        assert it.stopped_for_good
+        assert (it.dials, delays) == (1, [])
+
+
+async def test_a_stream_that_was_not_needed_is_no_failure(link, delays):
+    async with link((True, REDUNDANT)) as it:
+        await until(lambda: it.dials == 2)
+        assert (it.attempts, it.peering.last_error, delays) == (0, "", [])
+
+
+async def test_a_peer_without_address_is_waited_for(link):
+    async with link(address=None) as it:
+        await asyncio.wait_for(it.task, 10)
+        assert it.dials == 0
+        assert not it.stopped_for_good
+
+
+async def test_the_side_that_does_not_dial_first_waits_a_while(link, monkeypatch):
+    monkeypatch.setattr(module, "DIAL_DELAY", 0.1)
+    async with link(dials_first=False) as it:
+        await settle()
+        assert it.dials == 0
+        await until(lambda: it.dials == 1)
+
+
+@pytest.mark.parametrize(
+    ("codecs", "ends", "tried"),
+    [
+        ((TWO, ONE), [grpc.StatusCode.UNIMPLEMENTED, UNAVAILABLE], ["v1alpha2", "v1alpha1"]),
+        ((TWO, ONE), [UNAVAILABLE], ["v1alpha2"]),
+        ((TWO, ONE), [CLOSED_CLEANLY], ["v1alpha2"]),
+        ((TWO,), [grpc.StatusCode.UNIMPLEMENTED], ["v1alpha2"]),
+    ],
+)
+async def test_another_version_is_tried_only_where_the_first_is_not_implemented(link, codecs, ends, tried):
+    used, left = [], list(ends)
+
+    async def establish(channel, codec):
+        used.append(codec.api)
+        return StreamEnd(left.pop(0), "")
+
+    async with link(address=None) as it:
+        it._establish = establish
+        end = await it._stream(None, codecs)
+    assert used == tried
+    assert end.code is ends[-1]
