@@ -136,7 +136,8 @@ def entries_for(imported: ImportedService, name: str) -> tuple[Entry, ...]:
             tags=tuple(dict.fromkeys((*service.tags, instance.id, instance.protocol.lower()))),
             meta=meta,
         )
-        entries.append(replace(entry, meta={**meta, WRITTEN: entry.written}))
+        meta[WRITTEN] = entry.written  # of all the rest
+        entries.append(entry)
     return tuple(entries)
 
 

@@ -15,6 +15,7 @@ NAME_LIMIT = 63
 KEYS_LIMIT = 64
 VALUE_LIMIT = 512
 _HASH = 8
+_NO_LABEL = re.compile(r"[^a-z0-9-]")
 
 
 def node_name(mesh: str, peer: str) -> str:
@@ -28,15 +29,19 @@ def service_name(local_name: str) -> str:
     Dots, and whatever a label cannot hold, become hyphens. What is longer than 63 characters is cut and ends in
     a hash of the whole name.
     """
-    plain = re.sub(r"[^a-z0-9-]", "-", local_name.lower()).strip("-") or "service"
+    plain = _plain(local_name)
     return plain if len(plain) <= NAME_LIMIT and plain != "consul" else hashed_name(local_name)
 
 
 def hashed_name(local_name: str) -> str:
     """The name for when `service_name` is too long, or taken by another import: it ends in a hash of the whole."""
-    plain = re.sub(r"[^a-z0-9-]", "-", local_name.lower()).strip("-") or "service"
+    plain = _plain(local_name)
     digest = hashlib.blake2b(local_name.encode(), digest_size=_HASH // 2).hexdigest()
     return f"{plain[: NAME_LIMIT - _HASH - 1].rstrip('-')}-{digest}"
+
+
+def _plain(local_name: str) -> str:
+    return _NO_LABEL.sub("-", local_name.lower()).strip("-") or "service"
 
 
 def split_values(meta: Mapping[str, str]) -> dict[str, str]:
@@ -86,6 +91,8 @@ def canonical(meta: Mapping[str, str], without: Iterable[str] = ()) -> tuple[tup
 
 
 def _parts(value: str) -> list[str]:
+    if len(value) <= VALUE_LIMIT // 4:  # no character is longer than four bytes
+        return [value]
     parts, size = [""], 0
     for character in value:
         width = len(character.encode())

@@ -42,7 +42,7 @@ class ConsulRegistry:
         self._memory = Memory()
         self._writer = Writer(self._client, context, self._table, self._memory.known.keys)
 
-    def _connect(self, consistency: str, connections: int = 2) -> Client:
+    def _connect(self, consistency: str, connections: int = 4) -> Client:
         settings = self._options.settings(self._context, consistency=consistency)
         return Client(Transport(settings, requests=self.requests, connections=connections))
 

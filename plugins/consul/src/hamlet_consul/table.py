@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from hamlet_consul.client import Client
@@ -21,16 +21,48 @@ INDEXES_KEPT = 1024
 """Of our latest writes: the watch is woken by them and need not look for what changed."""
 
 
-@dataclass(slots=True)
 class Held:
-    """A node and what is on it, by ID, whoever put it there."""
+    """A node and what is on it, whoever put it there: by ID, and what is ours also by its import."""
 
-    node: PeerNode
-    entries: dict[str, Entry] = field(default_factory=dict)
+    def __init__(self, node: PeerNode, entries: Iterable[Entry] = ()) -> None:
+        self.node = node
+        self.entries: dict[str, Entry] = {}
+        self._of: dict[ImportKey, dict[str, Entry]] = {}
+        self._named: dict[str, dict[str, str]] = {}
+        for entry in entries:
+            self.put(entry)
 
     def of(self, key: ImportKey) -> list[Entry]:
         """The entries of one import."""
-        return [entry for entry in self.entries.values() if key_of(entry, key.peer) == key]
+        return list(self._of.get(key, {}).values())
+
+    def local_names(self, service: str) -> set[str]:
+        """The local names of the imports here that have this Consul name."""
+        return set(self._named.get(service, {}).values())
+
+    def put(self, entry: Entry) -> None:
+        """The entry stands, whatever had its ID before."""
+        self.drop(entry.id)
+        self.entries[entry.id] = entry
+        key = key_of(entry, self.node.meta.get(PEER, ""))
+        if key is not None:
+            self._of.setdefault(key, {})[entry.id] = entry
+            self._named.setdefault(entry.name, {})[entry.id] = entry.local_name
+
+    def drop(self, entry_id: str) -> Entry | None:
+        """The entry is gone; return what it was."""
+        old = self.entries.pop(entry_id, None)
+        key = key_of(old, self.node.meta.get(PEER, "")) if old else None
+        if old is not None and key is not None:
+            for group, of in ((self._of, key), (self._named, old.name)):
+                _discard(group, of, entry_id)
+        return old
+
+
+def _discard(groups: dict[Any, dict[str, Any]], group: Any, entry_id: str) -> None:
+    groups[group].pop(entry_id)
+    if not groups[group]:
+        del groups[group]
 
 
 class ImportTable:
@@ -90,10 +122,10 @@ class ImportTable:
             self._replace(name, None)
             return None
         node = data["Node"]
-        held = Held(PeerNode(name=name, meta=node.get("Meta") or {}, index=node["ModifyIndex"]))
-        for service in data.get("Services") or ():
-            entry = entry_from(service)
-            held.entries[entry.id] = entry
+        held = Held(
+            PeerNode(name=name, meta=node.get("Meta") or {}, index=node["ModifyIndex"]),
+            map(entry_from, data.get("Services") or ()),
+        )
         self._replace(name, held)
         return held
 
@@ -110,15 +142,14 @@ class ImportTable:
             for one in standing(held.node, held.entries.values())
         ]
 
-    def names(self) -> dict[str, set[str]]:
-        """The local names behind each Consul name of ours."""
-        names: dict[str, set[str]] = {}
-        for held in self._nodes.values():
-            if held.node.belongs_to(self._context):
-                for entry in held.entries.values():
-                    if key_of(entry, held.node.meta.get(PEER, "")) is not None:
-                        names.setdefault(entry.name, set()).add(entry.local_name)
-        return names
+    def local_names(self, service: str) -> set[str]:
+        """The local names of our imports that have this Consul name."""
+        return {
+            local_name
+            for held in tuple(self._nodes.values())
+            if held.node.belongs_to(self._context)
+            for local_name in held.local_names(service)
+        }
 
     def note_node(self, node: PeerNode, written: Iterable[dict[str, Any]]) -> Held:
         """A node was written; these are the transaction's results."""
@@ -126,7 +157,7 @@ class ImportTable:
         old = self._nodes.get(node.name)
         held = Held(
             PeerNode(name=node.name, meta=made.get("Meta") or {}, index=made["ModifyIndex"]),
-            old.entries if old else {},
+            old.entries.values() if old else (),
         )
         self._replace(node.name, held)
         return held
@@ -137,19 +168,20 @@ class ImportTable:
             for entry in entries:
                 self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
 
-    def note(self, name: str, written: Collection[Entry], deleted: Iterable[str]) -> None:
-        """Entries of a node were written (each with its new index) and deleted."""
-        held = self._nodes[name]
+    def note(self, name: str, entry: Entry) -> None:
+        """An entry of a node was written, and has its new index."""
         with self._lock:
-            for entry in written:
-                held.entries[entry.id] = entry
-                self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
-                if not self._indexes or self._indexes[-1] != entry.index:
-                    self._indexes.append(entry.index)
-            for gone in deleted:
-                entry_gone = held.entries.pop(gone, None)
-                if entry_gone is not None:
-                    self._tags.get(entry_gone.name, {}).pop((name, gone), None)
+            self._nodes[name].put(entry)
+            self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
+            if not self._indexes or self._indexes[-1] != entry.index:
+                self._indexes.append(entry.index)
+
+    def note_deleted(self, name: str, entry_id: str) -> None:
+        """An entry of a node was deleted."""
+        with self._lock:
+            gone = self._nodes[name].drop(entry_id)
+            if gone is not None:
+                self._tags.get(gone.name, {}).pop((name, entry_id), None)
 
     def forget(self, name: str) -> None:
         """A node is gone."""

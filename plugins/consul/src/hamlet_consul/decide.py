@@ -1,0 +1,121 @@
+"""What a change means for Consul, decided on what stands: which entries to write and to delete, or why not.
+
+The one thing it writes is the node of a peer that has none yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from hamlet_consul.client import Client, Operation
+from hamlet_consul.entries import Entry, entries_for, key_of, new_node
+from hamlet_consul.naming import hashed_name, node_name, service_name
+from hamlet_consul.table import Held, ImportTable
+from hamlet_core.api import AdapterContext, ImportChange, InvalidService, RegistryUnavailable, WriteImport
+
+
+class InTheWay(InvalidService):
+    """Something of someone else stands where the import would: the message names it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Unit:
+    """What one change needs: entries to write and entries to delete on one node, together or not at all.
+
+    `position` is the change's among those of the call.
+    """
+
+    position: int
+    change: ImportChange
+    node: str
+    write: list[Entry] = field(default_factory=list)
+    delete: list[Entry] = field(default_factory=list)
+
+    def operations(self) -> list[Operation]:
+        """As a transaction takes them; deletions first, so that an ID may change its name."""
+        return [
+            {"Service": {"Verb": verb, "Node": self.node, "Service": entry.service()}}
+            for verb, entries in (("delete-cas", self.delete), ("cas", self.write))
+            for entry in entries
+        ]
+
+
+class Names:
+    """Which Consul names are taken, and by whom; the catalog is asked once, when a new name is wanted."""
+
+    def __init__(self, table: ImportTable, client: Client, local: Collection[str]) -> None:
+        self._table, self._client, self._local = table, client, local
+        self._taken: dict[str, str] = {}
+        self._listed: set[str] | None = None
+
+    def choose(self, local_name: str, standing: Sequence[Entry]) -> str:
+        """The name for an import, `InTheWay` where someone else has it. One that stands keeps its name."""
+        for entry in standing:
+            if entry.local_name == local_name and entry.name not in self._local:
+                return entry.name
+        name = service_name(local_name)
+        ours = self._ours(name)
+        if ours - {local_name}:
+            name = hashed_name(local_name)
+            ours = self._ours(name)
+        if name in self._local or (not ours and name in self._catalog()):
+            message = f"the service {name!r} is in the way: it is in the catalog and does not carry our mark"
+            raise InTheWay(message)
+        self._taken[name] = local_name
+        return name
+
+    def _ours(self, name: str) -> set[str]:
+        taken = {self._taken[name]} if name in self._taken else set()
+        return self._table.local_names(name) | taken
+
+    def _catalog(self) -> set[str]:
+        if self._listed is None:
+            self._listed = set(self._client.services().data or ())
+        return self._listed
+
+
+class Decider:
+    """Decides one change after the other."""
+
+    def __init__(self, client: Client, context: AdapterContext, table: ImportTable) -> None:
+        self._client, self._context, self._table = client, context, table
+
+    def decide(self, position: int, change: ImportChange, names: Names) -> Unit:
+        """What the change needs, which may be nothing; `InvalidService` when it cannot be made as it is."""
+        node = node_name(self._context.mesh, change.key.peer)
+        held = self._table.get(node)
+        unit = Unit(position=position, change=change, node=node)
+        mine = held.of(change.key) if held and held.node.belongs_to(self._context) else []
+        if not isinstance(change, WriteImport):
+            unit.delete = mine
+            return unit
+        name = names.choose(change.service.local_name, mine)
+        wanted = {entry.id: entry for entry in entries_for(change.service, name)}
+        held = self._ensure_node(node, change.key.peer)
+        for entry in wanted.values():
+            stands = held.entries.get(entry.id)
+            if stands is not None and key_of(stands, change.key.peer) is None:
+                message = f"the service {stands.id!r} on node {node!r} is in the way and does not carry our mark"
+                raise InTheWay(message)
+            if stands is None or not entry.same_as(stands):
+                unit.write.append(replace(entry, index=stands.index) if stands else entry)
+        unit.delete = [entry for entry in mine if entry.id not in wanted]
+        return unit
+
+    def _ensure_node(self, name: str, peer: str) -> Held:
+        """Have the node of a peer; `InTheWay` when another's stands in its place."""
+        held = self._table.get(name)
+        if held is None:
+            node = new_node(self._context, peer)
+            result = self._client.transact(node.operations(peer, None))
+            if not result.errors:
+                return self._table.note_node(node, result.written)
+            held = self._table.reload(name)
+            if held is None:
+                message = f"node {name} cannot be made: {result.errors[0][1]}"
+                raise RegistryUnavailable(message, mend=f'the token needs node "{name}" (write)')
+        if not held.node.belongs_to(self._context):
+            message = f"node {name!r} is in the way: it lacks the mark of registry {self._context.name!r}"
+            raise InTheWay(message)
+        return held
