@@ -18,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from hamlet_core.cli.exits import Exit, code_of
+from hamlet_core.cli.printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,3 @@ def _report(ctx: click.Context, error: Exception, code: Exit, *, debug: bool) ->
         mend = "run it again with --debug before the command and report what it shows"
     if mend:
         click.echo(printable(mend), err=True)
-
-
-def printable(text: str) -> str:
-    """The text without control characters: what a peer sent must not steer our terminal."""
-    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hamlet_core.cli.lazy import printable
+from hamlet_core.cli.printable import printable
 
 WIDE = 100_000
 """Columns where there is no terminal: nothing that a program reads is cut off or wrapped."""

@@ -14,7 +14,8 @@ from hamlet_core import __version__
 from hamlet_core.agent.admin import AgentUnreachable
 from hamlet_core.api import AdapterError, ConfigError, HamletError
 from hamlet_core.cli import COMMANDS, main
-from hamlet_core.cli.lazy import Lazy, LazyGroup, printable
+from hamlet_core.cli.lazy import Lazy, LazyGroup
+from hamlet_core.cli.printable import printable
 from hamlet_core.cli.settings import PLACES, Settings
 
 HEAVY = ("grpc", "pydantic", "rich", "ruamel", "google.protobuf", "cryptography", "hamlet_core.api")
