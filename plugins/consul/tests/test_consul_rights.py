@@ -182,3 +182,9 @@ def test_everything_works_behind_mutual_tls(consul_tls: Consul, start_registry: 
     watching.until(lambda state: set(state) == {"orders", "billing"}, WITHIN)
     assert [each.key for each in started.hooks.registry_imports()] == [service.key]
     assert Severity.ERROR not in {finding.severity for finding in started.hooks.registry_check()}
+
+
+def test_the_readme_has_the_policy_that_is_tested_here() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    for line in POLICY.splitlines():
+        assert line.startswith("#") or line in readme
