@@ -24,6 +24,9 @@ SERVICE = "hamlet.admin.v1.Admin"
 Document: TypeAlias = dict[str, Any]
 Method: TypeAlias = Callable[[Document], Awaitable[Document]]
 
+LONGEST_ERROR = 4_000
+"""So many characters of an error are told: it travels in the metadata of HTTP/2, which allows 8 KiB."""
+
 _OPTIONS = (("grpc.max_receive_message_length", 256 * 1024 * 1024), ("grpc.enable_http_proxy", 0))
 
 
@@ -41,9 +44,12 @@ class AdminServer:
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
 
     async def start(self) -> None:
-        """Take over the socket: a dead agent's file is removed, a living agent's is an error."""
+        """Take over the socket: a dead agent's is removed; a living agent's, or another file, is an error."""
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         if self._socket.exists():
+            if not self._socket.is_socket():
+                message = f"{self._socket} is there and is no socket"
+                raise HamletError(message, mend="remove it, or set admin.socket")
             if await asyncio.to_thread(_answers, self._socket):
                 message = f"another agent answers on {self._socket}"
                 raise HamletError(message, mend="stop it, or set admin.socket")
@@ -51,6 +57,10 @@ class AdminServer:
         mask = os.umask(0o177)  # the socket must never be open to others, not even for an instant
         try:
             self._server.add_insecure_port(f"unix:{self._socket}")
+        except RuntimeError as error:
+            message = f"cannot make the admin socket {self._socket}"
+            mend = "set admin.socket to a path of at most 107 characters in a folder that we may write to"
+            raise HamletError(message, mend=mend) from error
         finally:
             os.umask(mask)
         await self._server.start()
@@ -66,7 +76,7 @@ def _answer(method: Method) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, 
         try:
             return json.dumps(await method(json.loads(request))).encode()
         except HamletError as error:
-            details = json.dumps({"error": str(error), "mend": error.mend})
+            details = json.dumps({"error": str(error)[:LONGEST_ERROR], "mend": error.mend[:LONGEST_ERROR]})
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, details)
 
     return answer

@@ -76,6 +76,7 @@ class Agent:
         self.server: FederationServer | None = None
         self._ready = asyncio.Event()
         self._boundary = asyncio.Event()
+        self._changing = asyncio.Lock()  # one change of the peers at a time: it has pauses
 
     @property
     def config(self) -> Config:
@@ -106,7 +107,10 @@ class Agent:
         return f"waiting for the first report of registry {', '.join(silent)}" if silent else ""
 
     async def start(self) -> None:
-        """Start every part; raises `HamletError` when the port cannot be had or our certificate is unusable."""
+        """Start every part; raises `HamletError` when the port cannot be had or our certificate is unusable.
+
+        After an error too, `stop` is to be called.
+        """
         self.identity.credentials  # noqa: B018 - an agent without a certificate must not start
         config = self.config
         self.server = FederationServer(config.listen, self.identity, self.importer, self.peerings.get, self._refused)
@@ -124,6 +128,8 @@ class Agent:
     async def stop(self) -> None:
         """Drain and stop: peers keep what they have of us, and we keep what we have of them."""
         log.info("stopping")
+        for peering in self.peerings.values():
+            peering.close(grpc.StatusCode.UNAVAILABLE, "the agent of this mesh is stopping")
         if self.server is not None:
             await self.server.stop(DRAIN)
         await self.supervisor.stop_all()
@@ -150,9 +156,16 @@ class Agent:
         self.supervisor.start(f"link {name}", dial)
 
     async def _remove_peer(self, name: str, code: grpc.StatusCode, reason: str) -> None:
-        self.peerings[name].close(code, reason)
+        """Forget a peer; when this returns nothing more comes from its streams."""
+        peering = self.peerings.pop(name)
+        del self.links[name]
+        peering.close(code, reason)
         await self.supervisor.stop(f"link {name}")
-        del self.peerings[name], self.links[name]
+        try:
+            async with asyncio.timeout(DRAIN):
+                await peering.drained()
+        except TimeoutError:
+            log.error("streams of a removed peer do not end", peer=name, streams=len(peering.streams))
 
     def _subscribe(self, peer: str) -> Subscription | None:
         if not self.publication.ready:
@@ -183,9 +196,9 @@ class Agent:
     # --- publishing ------------------------------------------------------------------------------
 
     def _published(self, names_changed: bool) -> None:
-        if names_changed or not self._ready.is_set():
+        # Before every registry has reported, names are missing, and an import could take one of those.
+        if self.publication.ready and (names_changed or not self._ready.is_set()):
             self.importer.set_local_names(frozenset(self.publication.local_names()))
-        if self.publication.ready:
             self._ready.set()
 
     async def _follow_rule_times(self) -> None:
@@ -209,6 +222,10 @@ class Agent:
         Raises `HamletError`, and changes nothing, where it changes what only a restart can: our mesh, our
         addresses, the registries and plugins.
         """
+        async with self._changing:
+            await self._take_over(loaded)
+
+    async def _take_over(self, loaded: Loaded) -> None:
         old, new = self.config, loaded.config
         fixed = [key for key in FIXED_KEYS if getattr(old, key) != getattr(new, key)]
         if fixed:
@@ -216,10 +233,10 @@ class Agent:
                 f"{', '.join(fixed)} cannot change while the agent runs; nothing of the new configuration is in force"
             )
             raise HamletError(message, mend="restart the agent: it loses and deletes nothing")
-        self.loaded = loaded
         self.identity.configure(new.identity, new.peers)
+        self.loaded = loaded
         moment = datetime.now(UTC)
-        if self.publication.set_policy(Policy.of(new), moment):
+        if self.publication.set_policy(Policy.of(new), moment) and self._ready.is_set():
             self.importer.set_local_names(frozenset(self.publication.local_names()))
         walk_anew = self.importer.configure(new)
         for name in [name for name in self.peerings if name not in new.peers]:
@@ -238,8 +255,8 @@ class Agent:
 
     async def leave(self, peer: str) -> None:
         """Withdraw what came from `peer` and forget it."""
-        if peer in self.peerings:
-            await self._remove_peer(
-                peer, grpc.StatusCode.UNAUTHENTICATED, "this mesh has left the federation with you"
-            )
-        self.importer.leave(peer)
+        async with self._changing:
+            if peer in self.peerings:
+                reason = "this mesh has left the federation with you"
+                await self._remove_peer(peer, grpc.StatusCode.UNAUTHENTICATED, reason)
+            self.importer.leave(peer)

@@ -14,9 +14,12 @@ from hamlet_core.agent.preview import preview
 from hamlet_core.agent.status import Reporter
 from hamlet_core.api import Finding, HamletError, Severity
 from hamlet_core.config import load
+from hamlet_core.plugins.port import RegistryPort
 
 LEAVE_WITHIN = timedelta(seconds=20)
 """How long `hamlet leave` waits for the registries before it says that they are still at it."""
+CHECK_WITHIN = 20.0
+"""Seconds for the checks of the registries; who asks waits for little longer."""
 
 
 class Control:
@@ -59,7 +62,7 @@ class Control:
     async def _check(self, request: Document) -> Document:
         del request
         agent = self._agent
-        checks = await asyncio.gather(*(port.check() for port in agent.ports.values()))
+        checks = await asyncio.gather(*map(_checked, agent.ports.values()))
         adapters = [
             {"registry": name, **asdict(finding)}
             for name, findings in zip(agent.ports, checks, strict=True)
@@ -115,3 +118,12 @@ class Control:
             message = f"there is no peer {peer!r}; known are {', '.join(sorted(known)) or 'none'}"
             raise HamletError(message, mend="name one of them")
         return peer
+
+
+async def _checked(port: RegistryPort) -> list[Finding]:
+    try:
+        async with asyncio.timeout(CHECK_WITHIN):
+            return await port.check()
+    except TimeoutError:
+        message = f"no answer within {CHECK_WITHIN:g} s"
+        return [Finding(subject=port.title, severity=Severity.ERROR, message=message, mend="is it up?")]

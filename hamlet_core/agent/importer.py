@@ -7,6 +7,7 @@ here; the reconcilers decide, the ports act, and the lanes carry between them.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -30,9 +31,11 @@ DRIFT_CHECK = 300.0
 """Seconds between two looks at what the registry really holds."""
 RETRY_CAP = 60.0
 """Longest delay, in seconds, before a registry that was down is asked again."""
-ANSWER_WITHIN = 30.0
-"""Seconds after which an owner is told to try again, because the registry has not taken its service yet."""
+ANSWER_WITHIN = 20.0
+"""Seconds after which an owner is told to try again, because the registry has not taken its service yet.
 
+A message may wait for the batch before it, too: twice this must be less than an owner waits for answers.
+"""
 
 _PENDING = Settled(state=State.PENDING)
 
@@ -64,7 +67,10 @@ class Lane:
         self._wake.set()
 
     async def settled(self, keys: Iterable[ImportKey], until: float) -> dict[ImportKey, Settled]:
-        """What became of the latest change of each key; PENDING for what is not settled by `until` (loop time)."""
+        """What became of the latest change of each key; PENDING for what is not settled by `until` (loop time).
+
+        While the registry takes no imports it does not wait: nothing will become of them soon.
+        """
         found = dict.fromkeys(keys, _PENDING)
         still_open = set(found)
 
@@ -73,7 +79,7 @@ class Lane:
                 found[key] = self.reconciler.settled(key)
                 if found[key].state is not State.PENDING:
                     still_open.discard(key)
-            return not still_open
+            return not still_open or bool(self.error)
 
         await self._until(done, until)
         return found
@@ -96,14 +102,17 @@ class Lane:
             try:
                 await self._look()
                 busy = await self._write()
-            except (RegistryUnavailable, AdapterError) as error:
-                seconds = backoff.delay(attempt, RETRY_CAP)
-                attempt += 1
-                if str(error) != self.error:
+            except Exception as error:
+                known = isinstance(error, RegistryUnavailable | AdapterError)
+                if str(error) != self.error and known:
                     log.warning("imports wait for the registry", registry=self.port.name, error=str(error))
-                self.error = str(error)
+                self.error = str(error) if known else f"internal error: {error!r}"
                 self._look_at = 0.0
                 await self._announce()
+                if not known:
+                    raise
+                seconds = backoff.delay(attempt, RETRY_CAP)
+                attempt += 1
                 await asyncio.sleep(seconds)
                 continue
             if self.error:
@@ -126,9 +135,13 @@ class Lane:
         changes = self.reconciler.plan(now())
         for start in range(0, len(changes), BATCH):
             batch = changes[start : start + BATCH]
+            began = time.monotonic()
             try:
                 outcomes = await self.port.apply(batch)
-            except (RegistryUnavailable, AdapterError) as error:
+                if time.monotonic() - began >= ANSWER_WITHIN and all(o.status is Status.RETRY for o in outcomes):
+                    raise RegistryUnavailable(outcomes[0].reason)  # it hangs: the next batch would wait as long
+            except Exception as error:
+                # Whatever it was: a change that stays in flight would never be tried again.
                 retry = [Outcome(key=c.key, status=Status.RETRY, reason=str(error)) for c in changes[start:]]
                 self.reconciler.record(retry, now())
                 raise
@@ -226,23 +239,25 @@ class Importer:
         if settings is None:
             return [Verdict(UNAVAILABLE, "this mesh no longer has you as its peer")] * len(received)
         lanes = [lane for lane in self.lanes if lane.reconciler.takes(peer)]
-        for each in received:
-            for lane in lanes:
-                self._hand_over(peer, each, lane.reconciler)
+        refusals = [[self._hand_over(peer, each, lane.reconciler) for lane in lanes] for each in received]
         for lane in lanes:
             lane.wake()
-        wait = min(timedelta(seconds=ANSWER_WITHIN), settings.ack_timeout / 2).total_seconds()
+        # Our own patience as an owner stands for that of the peer, which we do not know.
+        wait = min(timedelta(seconds=ANSWER_WITHIN), settings.ack_timeout / 3).total_seconds()
         until = asyncio.get_running_loop().time() + wait
         keys = dict.fromkeys(ImportKey(peer, each.message.name) for each in received)
         settled = await asyncio.gather(*(lane.settled(keys, until) for lane in lanes))
         reasons = [lane.error for lane in lanes]
         return [
-            self._verdict(each, [found[ImportKey(peer, each.message.name)] for found in settled], reasons)
-            for each in received
+            Verdict(INVALID_ARGUMENT, next(filter(None, refused)))
+            if any(refused)
+            else self._verdict(each, [found[ImportKey(peer, each.message.name)] for found in settled], reasons)
+            for each, refused in zip(received, refusals, strict=True)
         ]
 
     @staticmethod
-    def _hand_over(peer: str, received: Received, reconciler: Reconciler) -> None:
+    def _hand_over(peer: str, received: Received, reconciler: Reconciler) -> str | None:
+        """Tell a reconciler; the reason when it refuses, which it need not keep for each of very many."""
         message = received.message
         if isinstance(message, Offer):
             reason = reconciler.offer(peer, message.service, received.size, now())
@@ -252,7 +267,8 @@ class Importer:
         else:
             reason = reconciler.refuse(peer, message.name, message.reason, now()) if message.name else message.reason
         if reason:
-            log.warning("service refused", peer=peer, service=message.name, reason=reason)
+            log.warning("service refused", peer=peer, service=message.name[:255], reason=reason)
+        return reason
 
     @staticmethod
     def _verdict(received: Received, settled: Sequence[Settled], errors: Sequence[str]) -> Verdict:

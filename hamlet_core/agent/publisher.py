@@ -62,4 +62,5 @@ class Publisher:
         if reason != self.error:
             log.warning("registry is silent; what it last said stays", registry=self.port.name, error=reason,
                         retry_in=round(retry_in, 1))  # fmt: skip
-            self.error, self.since = reason, datetime.now(UTC)
+            self.since = self.since if self.error else datetime.now(UTC)
+            self.error = reason

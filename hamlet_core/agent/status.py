@@ -74,19 +74,27 @@ class Reporter:
         for peering in self._agent.peerings.values():
             self._import_state(peering)
             self._export_state(peering)
+        for lane in self._agent.importer.lanes:
+            self._importing_state(lane)
+
+    def _importing_state(self, lane: Lane) -> str:
+        state = "waiting" if lane.error else "live"
+        self._since((lane.port.name, "importing"), state)
+        return state
 
     def _registry(self, lane: Lane) -> Document:
         publisher = self._agent.publishers[lane.port.name]
         state = (
             "live" if publisher.reported and not publisher.error else "silent" if publisher.error else "connecting"
         )
+        importing = self._importing_state(lane)
         return {
             "name": lane.port.name,
             "kind": lane.port.kind,
             "publishing": {"state": state, "since": stamp(publisher.since), "error": publisher.error},
             "importing": {
-                "state": "waiting" if lane.error else "live",
-                "since": stamp(self._since((lane.port.name, "importing"), lane.error)),
+                "state": importing,
+                "since": stamp(self._since((lane.port.name, "importing"), importing)),
                 "error": lane.error,
             },
         }

@@ -49,7 +49,10 @@ class Supervisor:
             started = loop.time()
             try:
                 await run()
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # we are stopped; any other cancellation is that of something it waited for
                 attempt = 0 if loop.time() - started > STEADY else attempt + 1
                 seconds = backoff.delay(attempt, CAP)
                 self.crashes[name] += 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from hamlet_core.api import HamletError
 from hamlet_core.config.model import split_host_port
 
 if TYPE_CHECKING:
@@ -16,16 +18,27 @@ if TYPE_CHECKING:
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = 10
+    """Seconds for a client to say what it wants."""
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Scrapes are not worth a line each."""
 
 
-class _Server(WSGIServer):
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread per request: a client that says nothing must not keep the others waiting, nor us from stopping."""
+
     allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
 
 
 class WebServer:
-    """Serves on a thread of its own; `ready` says why the agent is not ready, or an empty string."""
+    """Serves on threads of its own.
+
+    `ready` says why the agent is not ready, or an empty string; it is called on any thread. Raises
+    `HamletError` when `address` cannot be had.
+    """
 
     def __init__(self, address: str, registry: CollectorRegistry, ready: Callable[[], str]) -> None:
         metrics = make_wsgi_app(registry)
@@ -42,7 +55,11 @@ class WebServer:
             return [f"{(reason or 'ok') if known else 'try /metrics, /healthz or /readyz'}\n".encode()]
 
         host, port = split_host_port(address)
-        self._server = make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
+        try:
+            self._server = make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
+        except OSError as error:
+            message = f"cannot listen on {address} for metrics and health: {error.strerror or error}"
+            raise HamletError(message, mend="set admin.http to a free port, or to null for none") from error
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="hamlet-web", daemon=True)
 
@@ -51,7 +68,8 @@ class WebServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._thread.join()
+        """Stop serving; also one that never began."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()

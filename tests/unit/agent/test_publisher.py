@@ -1,0 +1,46 @@
+import asyncio
+
+import pytest
+
+from hamlet_core import backoff
+from hamlet_core.agent.publisher import Publisher
+from hamlet_core.api.testing.samples import local_service
+from tests.support.sessions import until
+
+
+class Publication:
+    """What a registry told, and whether names changed."""
+
+    def __init__(self):
+        self.heard = []
+
+    def observe(self, registry, batch, now):
+        self.heard.append(batch)
+        return True
+
+
+@pytest.fixture
+async def publisher(make_port):
+    publication, changes = Publication(), []
+    made = Publisher(make_port(), publication, changes.append)
+    made.publication, made.changes = publication, changes
+    task = asyncio.create_task(made.run())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_the_registry_reports_is_published_and_an_outage_changes_nothing(memory, monkeypatch, publisher):
+    monkeypatch.setattr(backoff, "delay", lambda *_, **__: 0.01)
+    memory.add_local(local_service("a"))
+    await until(lambda: publisher.reported and len(publisher.publication.heard) >= 1)
+    with memory.outage():
+        await until(lambda: "out of reach" in publisher.error)
+        heard = len(publisher.publication.heard)
+        silent_since = publisher.since
+        await asyncio.sleep(0.05)
+        assert len(publisher.publication.heard) == heard
+        assert publisher.since == silent_since, "one outage, however often it is asked again"
+    await until(lambda: not publisher.error)
+    assert [each.name for each in publisher.publication.heard[-1].services] == ["a"]
+    assert set(publisher.changes) == {True}
