@@ -1,0 +1,394 @@
+"""Writes imports into the cluster and takes them out: server-side apply, several imports at a time.
+
+Every object is looked at before it is written: what is not ours is left alone. A write names the version it was
+decided on, so that one that comes late, or an edit in between, makes it fail instead of undoing the newer one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hamlet_core.api import (
+    ImportChange,
+    ImportedService,
+    ImportKey,
+    InvalidService,
+    Outcome,
+    RegistryUnavailable,
+    RemoveImport,
+    Status,
+    WriteImport,
+)
+from hamlet_istio import istio, plain
+from hamlet_istio.addresses import allocate, lies_in
+from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.events import Events
+from hamlet_istio.marks import LOCAL_NAME, WRITTEN, Marker, annotations_of, fingerprint, key_of, whose
+from hamlet_istio.naming import object_name
+from hamlet_istio.options import IstioOptions
+from hamlet_istio.refused import outcome_of
+from hamlet_istio.resources import Apis, Discovery, Resource
+from hamlet_istio.sight import Sight, Taken, taken_by
+from hamlet_istio.standing import At, Standing
+
+Object = dict[str, Any]
+LIST_FROM = 24
+"""From this many changes on, the import namespace is listed instead of asking for each object."""
+_ATTEMPTS = 3
+
+
+class Refused(Exception):
+    """A change that cannot be made as it is."""
+
+
+class Batch:
+    """What is known while one batch is applied. `known` holds every object, or is None: each is asked for."""
+
+    def __init__(self, apis: Apis, known: dict[At, Object] | None, taken: Taken) -> None:
+        self.apis, self.known, self.taken = apis, known, taken
+        self.lock = threading.Lock()
+        self.down: RegistryUnavailable | None = None
+
+    def note(self, kind: str, name: str, thing: Object | None) -> None:
+        """An object was written, or is gone."""
+        with self.lock:
+            if self.known is not None:
+                if thing is None:
+                    self.known.pop((kind, name), None)
+                else:
+                    self.known[kind, name] = thing
+
+
+class Writer:
+    """Applies changes for one agent; one call at a time."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        discovery: Discovery,
+        options: IstioOptions,
+        marker: Marker,
+        standing: Standing,
+        sight: Sight,
+        events: Events,
+    ) -> None:
+        self._connection, self._discovery, self._options = connection, discovery, options
+        self._marker, self._standing, self._sight, self._events = marker, standing, sight, events
+        self._namespace = options.import_namespace
+        self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="istio-write")
+        self._names: dict[ImportKey, set[str]] = {}
+        self._own: dict[str, Object] | None = None
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def learn(self, objects: dict[At, Object]) -> None:
+        """Take note of what stands: under which names each import has objects, and who has which address."""
+        self._names = {}
+        self._own = {}
+        for (kind, name), each in objects.items():
+            if kind == "ServiceEntry":
+                self._own[name] = each
+            key = key_of(each) if self._marker.is_ours(each) else None
+            if key is not None:
+                self._names.setdefault(key, set()).add(annotations_of(each).get(LOCAL_NAME, ""))
+
+    def apply(self, changes: Sequence[ImportChange]) -> list[Outcome]:
+        """Make the changes; one outcome each, in order. `RegistryUnavailable` when none could be tried."""
+        apis = self._discovery.apis()
+        if self._own is None:
+            self.learn(self._standing.everything(apis, ours=True))
+        known = self._standing.everything(apis, ours=False) if len(changes) >= LIST_FROM else None
+        batch = Batch(apis, known, self._taken(apis, known, changes))
+        outcomes: list[Outcome | None] = [None] * len(changes)
+        for run in _runs(changes):
+            for position, outcome in zip(
+                run, self._pool.map(self._one, [(changes[i], batch) for i in run]), strict=True
+            ):
+                outcomes[position] = outcome
+        made = [outcome for outcome in outcomes if outcome is not None]
+        if batch.down is not None:
+            self._own = None
+            self._discovery.forget()
+            if not any(outcome.status is Status.APPLIED for outcome in made):
+                raise batch.down
+        return made
+
+    def _taken(self, apis: Apis, known: dict[At, Object] | None, changes: Sequence[ImportChange]) -> Taken:
+        """Who has which host and address, as far as the changes need to know."""
+        if not apis.networking or not any(isinstance(change, WriteImport) for change in changes):
+            return Taken()
+        seen = self._sight.entries()
+        if seen is None:
+            seen = []
+            for namespace in self._options.namespaces or (None,):
+                seen += self._connection.listing(apis.entries.path(namespace))[0]
+        taken = taken_by(seen)
+        for each in (self._own or {}).values():
+            taken.put(each)
+        for (kind, _), each in (known or {}).items():
+            if kind == "ServiceEntry":
+                taken.put(each)
+        return taken
+
+    def _one(self, job: tuple[ImportChange, Batch]) -> Outcome:
+        change, batch = job
+        if batch.down is not None:
+            return Outcome(key=change.key, status=Status.RETRY, reason=str(batch.down))
+        for attempt in range(_ATTEMPTS):
+            try:
+                if isinstance(change, RemoveImport):
+                    self._remove(change, batch)
+                else:
+                    self._write(change.service, batch)
+                return Outcome(key=change.key, status=Status.APPLIED)
+            except (Refused, InvalidService) as error:
+                return self._refused(change, str(error), batch)
+            except RegistryUnavailable as error:
+                batch.down = error
+                return Outcome(key=change.key, status=Status.RETRY, reason=str(error))
+            except Refusal as refusal:
+                status, reason = outcome_of(refusal, self._namespace)
+                if refusal.status == 404:
+                    self._discovery.forget()
+                if status is Status.REJECTED:
+                    return self._refused(change, reason, batch)
+                if not (refusal.status == 409 and attempt + 1 < _ATTEMPTS):
+                    return Outcome(key=change.key, status=status, reason=reason)
+                batch.known = None  # what was listed is no longer so: look again
+        raise AssertionError
+
+    def _refused(self, change: ImportChange, reason: str, batch: Batch) -> Outcome:
+        if isinstance(change, WriteImport):
+            resource = batch.apis.written[-1] if batch.apis.networking else batch.apis.written[0]
+            about = {
+                "apiVersion": resource.version,
+                "kind": resource.kind,
+                "metadata": {"name": object_name(change.service.local_name)},
+            }
+            self._events.tell(
+                about, "ImportRefused", f"{change.key.name} of {change.key.peer}: {reason}", warning=True
+            )
+        return Outcome(key=change.key, status=Status.REJECTED, reason=reason)
+
+    # One import
+
+    def _write(self, service: ImportedService, batch: Batch) -> None:
+        resources = {resource.kind: resource for resource in batch.apis.written}
+        name = object_name(service.local_name)
+        standing = self._objects_at(name, batch)
+        for thing in standing.values():
+            self._require_ours(thing, service.key)
+        bodies = self._bodies(service, batch, standing)
+        for body in bodies:  # further slices have names of their own
+            at = (body["kind"], body["metadata"]["name"])
+            if at not in standing and at[1] != name:
+                found = self._find(resources[at[0]], at[1], batch)
+                if found is not None:
+                    self._require_ours(found, service.key)
+                    standing[at] = found
+        wanted = {(body["kind"], body["metadata"]["name"]): body for body in bodies}
+        changed = [
+            (resources[body["kind"]], body, standing.get(at))
+            for at, body in wanted.items()
+            if at not in standing or not _says(standing[at], body)
+        ]
+        self._drop_names(service.key, service.local_name, batch)
+        for resource, body, before in changed:
+            made = self._put(resource, body, before)
+            batch.note(resource.kind, body["metadata"]["name"], made)
+            if resource.kind == "ServiceEntry" and self._own is not None:
+                self._own[body["metadata"]["name"]] = made
+        for at, thing in standing.items():
+            if at not in wanted:
+                self._delete(resources[at[0]], thing, batch)
+        self._names[service.key] = {service.local_name}
+        if changed:
+            reason = "Imported" if not standing else "ImportChanged"
+            message = f"{service.service.fqdn} of peer {service.peer}"
+            self._events.tell(made, reason, f"{message} is {'imported' if not standing else 'changed'}")
+
+    def _bodies(self, service: ImportedService, batch: Batch, standing: dict[At, Object]) -> list[Object]:
+        apis, options = batch.apis, self._options
+        if not apis.networking:
+            return plain.objects_for(service, options, self._marker, apis.write_endpoints)
+        own = (self._namespace, object_name(service.local_name))
+        with batch.lock:
+            other = batch.taken.holder(service.local_name, own)
+            if other is not None:
+                place = f"{other['metadata']['namespace']}/{other['metadata']['name']}"
+                message = f"ServiceEntry {place} has the host {service.local_name} already: {whose(other)}"
+                raise Refused(message)
+            address = self._address(service, batch.taken, standing.get(("ServiceEntry", own[1])))
+            bodies = istio.objects_for(service, options, self._marker, apis.networking, address)
+            batch.taken.put(bodies[-1])
+        return bodies
+
+    def _address(self, service: ImportedService, taken: Taken, entry: Object | None) -> str | None:
+        network = self._options.virtual_addresses
+        if network is None or not istio.needs_address(service):
+            return None
+        others = taken.taken_from((self._namespace, object_name(service.local_name)))
+        for address in ((entry or {}).get("spec") or {}).get("addresses") or ():
+            if lies_in(address, network) and address not in others:
+                return str(address)
+        return allocate(service.local_name, network, others)
+
+    def _put(self, resource: Resource, body: Object, before: Object | None) -> Object:
+        path = resource.path(self._namespace, body["metadata"]["name"])
+        if before is not None:
+            body = {
+                **body,
+                "metadata": {**body["metadata"], "resourceVersion": before["metadata"]["resourceVersion"]},
+            }
+        made = self._connection.apply(path, body, self._options.field_manager, force=self._options.force_conflicts)
+        made.setdefault("kind", resource.kind)
+        if fingerprint(made) == body["metadata"]["annotations"][WRITTEN]:
+            return made
+        if self._options.force_conflicts and resource.kind != "Service":
+            query = {"fieldManager": self._options.field_manager}
+            whole = {**body, "metadata": {**body["metadata"], "resourceVersion": made["metadata"]["resourceVersion"]}}
+            made = self._connection.call("PUT", path, query, whole, patiently=True)
+            made.setdefault("kind", resource.kind)
+            if fingerprint(made) == body["metadata"]["annotations"][WRITTEN]:
+                return made
+        message = (
+            f"{resource.kind} {body['metadata']['name']} does not say what was written: {_why(made, self._options)}"
+        )
+        raise Refused(message)
+
+    def _remove(self, change: RemoveImport, batch: Batch) -> None:
+        names = self._names.pop(change.key, set()) | {change.local_name}
+        gone = False
+        try:
+            for local_name in sorted(names):
+                gone |= self._remove_at(change.key, object_name(local_name), batch)
+        except BaseException:
+            self._names[change.key] = names
+            raise
+        if gone:
+            resource = batch.apis.written[-1] if batch.apis.networking else batch.apis.written[0]
+            about = {"apiVersion": resource.version, "kind": resource.kind}
+            about["metadata"] = {"name": object_name(change.local_name)}  # type: ignore[assignment]
+            self._events.tell(about, "ImportWithdrawn", f"{change.key.name} of peer {change.key.peer} is withdrawn")
+
+    def _drop_names(self, key: ImportKey, keep: str, batch: Batch) -> None:
+        """Take out what an import has under other names than the one it gets."""
+        for local_name in sorted(self._names.get(key, set()) - {keep}):
+            self._remove_at(key, object_name(local_name), batch)
+
+    def _remove_at(self, key: ImportKey, name: str, batch: Batch) -> bool:
+        resources = {resource.kind: resource for resource in batch.apis.written}
+        order = [resource.kind for resource in batch.apis.written]
+        found = self._objects_at(name, batch)
+        mine = [thing for thing in found.values() if self._marker.is_ours(thing) and key_of(thing) == key]
+        # The entry before its rule: what is callable is never without its TLS settings.
+        for thing in sorted(mine, key=lambda each: -order.index(each["kind"])):
+            self._delete(resources[thing["kind"]], thing, batch)
+        return bool(mine)
+
+    def _delete(self, resource: Resource, thing: Object, batch: Batch) -> None:
+        metadata = thing["metadata"]
+        preconditions = {"preconditions": {"uid": metadata["uid"]}} if "uid" in metadata else None
+        try:
+            self._connection.call(
+                "DELETE", resource.path(self._namespace, metadata["name"]), None, preconditions, patiently=True
+            )
+        except Refusal as refusal:
+            if not (refusal.status == 404 and refusal.details.get("name")):
+                raise
+        batch.note(resource.kind, metadata["name"], None)
+        with batch.lock:
+            batch.taken.drop((self._namespace, metadata["name"]))
+            if resource.kind == "ServiceEntry" and self._own is not None:
+                self._own.pop(metadata["name"], None)
+
+    # Looking
+
+    def _objects_at(self, name: str, batch: Batch) -> dict[At, Object]:
+        """The objects called `name`, and the further slices of the Service of that name that are marked."""
+        found = {}
+        for resource in batch.apis.written:
+            thing = self._find(resource, name, batch)
+            if thing is not None:
+                found[resource.kind, name] = thing
+            if resource.kind == "EndpointSlice":
+                for each in self._slices_of(resource, name, batch):
+                    found[resource.kind, each["metadata"]["name"]] = each
+        return found
+
+    def _find(self, resource: Resource, name: str, batch: Batch) -> Object | None:
+        with batch.lock:
+            known = batch.known
+            if known is not None:
+                return known.get((resource.kind, name))
+        return self._standing.look(resource, name)
+
+    def _slices_of(self, resource: Resource, name: str, batch: Batch) -> list[Object]:
+        with batch.lock:
+            known = batch.known
+            if known is not None:
+                return [
+                    each
+                    for (kind, _), each in known.items()
+                    if kind == resource.kind and _service_label(each) == name and self._marker.is_ours(each)
+                ]
+        found = self._standing.selected(resource, f"kubernetes.io/service-name={name}")
+        return [each for each in found if self._marker.is_ours(each)]
+
+    def _require_ours(self, thing: Object, key: ImportKey) -> None:
+        place = f"{thing['kind']} {self._namespace}/{thing['metadata']['name']}"
+        if not self._marker.is_ours(thing):
+            message = f"{place} is in the way: {whose(thing)}; rename it, or take another `import_namespace`"
+            raise Refused(message)
+        other = key_of(thing)
+        if other != key:
+            message = f"{place} is in the way: it is the import {other.name if other else '?'!r}"
+            raise Refused(message)
+
+
+def _runs(changes: Sequence[ImportChange]) -> list[list[int]]:
+    """The changes in groups whose members concern different imports and different names, in order."""
+    runs: list[list[int]] = [[]]
+    keys, names = set[ImportKey](), set[str]()
+    for position, change in enumerate(changes):
+        name = change.service.local_name if isinstance(change, WriteImport) else change.local_name
+        if change.key in keys or name in names:
+            runs.append([])
+            keys, names = set(), set()
+        keys.add(change.key)
+        names.add(name)
+        runs[-1].append(position)
+    return runs
+
+
+def _says(live: Object, body: Object) -> bool:
+    """Whether an object of ours is as it would be written."""
+    written = body["metadata"]["annotations"][WRITTEN]
+    return bool(annotations_of(live).get(WRITTEN) == written == fingerprint(live))
+
+
+def _service_label(thing: Object) -> str:
+    return str((thing["metadata"].get("labels") or {}).get("kubernetes.io/service-name", ""))
+
+
+def _why(made: Object, options: IstioOptions) -> str:
+    """Who may have made an object say something else than what was applied."""
+    others = sorted(
+        {
+            each.get("manager", "?")
+            for each in made["metadata"].get("managedFields") or ()
+            if each.get("manager") != options.field_manager
+            and {"f:spec", "f:subsets"} & set(each.get("fieldsV1") or ())
+        }
+    )
+    if others:
+        return (
+            f"{', '.join(others)} added to it: take that out again, or set `force_conflicts: true` to have it"
+            " taken out"
+        )
+    return "the API server left fields out: its definition (CRD) may be too old"

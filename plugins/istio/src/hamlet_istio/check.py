@@ -1,0 +1,124 @@
+"""What `hamlet check` says of a cluster: reached, which APIs it serves, and each right that we need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from hamlet_core.api import Finding, HamletError, RegistryUnavailable, Severity
+from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.options import IstioOptions
+from hamlet_istio.resources import DISCOVERY, ISTIO_KINDS, NETWORKING, Apis, Discovery
+from hamlet_istio.rights import Right, needed
+
+_REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+OLDEST = (1, 20)
+"""The oldest Kubernetes that this was run on; server-side apply and bookmarks are as old."""
+
+
+def findings(connection: Connection, discovery: Discovery, options: IstioOptions, *, pods: bool) -> Iterator[Finding]:
+    """Look at one thing after the other; stop at the first that makes the rest pointless."""
+    try:
+        version = connection.call("GET", "/version")
+        yield _version(connection.host, version)
+        yield from _definitions(discovery, options)
+        apis = _apis(discovery)
+        yield from _rights(connection, options, apis, pods=pods)
+        yield from _namespace(connection, options)
+    except HamletError as error:
+        yield Finding(
+            subject="API server", severity=Severity.ERROR, message=str(error), mend=getattr(error, "mend", "")
+        )
+
+
+def _version(host: str, version: dict[str, str]) -> Finding:
+    digits = tuple(int("".join(filter(str.isdigit, version.get(key, ""))) or 0) for key in ("major", "minor"))
+    said = f"{host} answers: Kubernetes {version.get('gitVersion', '?')}"
+    if digits < OLDEST:
+        mend = f"{'.'.join(map(str, OLDEST))} or newer is needed"
+        return Finding(subject="API server", severity=Severity.ERROR, message=f"{said} is too old", mend=mend)
+    return Finding(subject="API server", severity=Severity.OK, message=said)
+
+
+def _definitions(discovery: Discovery, options: IstioOptions) -> Iterator[Finding]:
+    if not options.istio:
+        return
+    versions = discovery.versions(NETWORKING)
+    kinds = discovery.served(f"{NETWORKING}/{versions[0]}") if versions else {}
+    for kind in ISTIO_KINDS:
+        subject = f"CRD {kind}.{NETWORKING}"
+        if "create" in kinds.get(kind, ()):
+            message = f"served in {', '.join(versions)}"
+            yield Finding(subject=subject, severity=Severity.OK, message=message)
+        else:
+            mend = "install Istio's CRDs, or set `mode: kubernetes`"
+            state = "it is being removed" if kind in kinds else "it is not served"
+            yield Finding(subject=subject, severity=Severity.ERROR, message=state, mend=mend)
+
+
+def _apis(discovery: Discovery) -> Apis | None:
+    try:
+        return discovery.apis(anew=True)
+    except RegistryUnavailable:  # the findings on the definitions have said it
+        return None
+
+
+def _rights(connection: Connection, options: IstioOptions, apis: Apis | None, *, pods: bool) -> Iterator[Finding]:
+    rights = needed(istio=options.istio, pods=pods, events=options.events, force=options.force_conflicts)
+    for right in rights:
+        if right.optional and apis is not None and not _is_used(right, apis):
+            continue
+        places: tuple[str | None, ...] = options.namespaces or (None,)
+        for namespace in (options.import_namespace,) if right.imports else places:
+            for verb in right.verbs:
+                yield _right(connection, right, verb, namespace)
+
+
+def _is_used(right: Right, apis: Apis) -> bool:
+    if right.resource == "workloadentries":
+        return apis.workload_entries
+    version = apis.write_endpoints if right.imports else apis.read_endpoints
+    return (version == "v1") == (right.group == "") and right.group in ("", DISCOVERY)
+
+
+def _right(connection: Connection, right: Right, verb: str, namespace: str | None) -> Finding:
+    where = f"in {namespace}" if namespace else "in all namespaces"
+    plural = f"{right.resource}.{right.group}" if right.group else right.resource
+    subject = f"right {verb} {plural} {where}"
+    attributes = {"group": right.group, "resource": right.resource, "verb": verb, "namespace": namespace or ""}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    try:
+        status = connection.call("POST", _REVIEW, None, body)["status"]
+    except Refusal as refusal:
+        message = f"cannot be asked: {refusal}"
+        return Finding(subject=subject, severity=Severity.WARNING, message=message, mend="allow it, or ignore this")
+    if status.get("allowed"):
+        return Finding(subject=subject, severity=Severity.OK, message=f"held: {right.why}")
+    kind = f"Role in namespace {namespace}" if namespace else "ClusterRole"
+    rule = json.dumps({**right.rule(), "verbs": [verb]})
+    mend = f"add to the agent's {kind}: {rule} (`python -m hamlet_istio.rights` prints all)"
+    severity = Severity.WARNING if right.resource == "events" else Severity.ERROR
+    return Finding(subject=subject, severity=severity, message=f"missing: {right.why}", mend=mend)
+
+
+def _namespace(connection: Connection, options: IstioOptions) -> Iterator[Finding]:
+    """Whether the import namespace takes new objects: asked of the server by a rehearsal, which writes nothing."""
+    name = options.import_namespace
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hamlet-check"}}
+    try:
+        connection.call("POST", f"/api/v1/namespaces/{name}/configmaps", {"dryRun": "All"}, body)
+    except Refusal as refusal:
+        if refusal.status == 409:
+            return
+        mend = f"make it: `kubectl create namespace {name}`"
+        if refusal.status == 403 and "terminat" not in str(refusal):
+            return  # the findings on rights speak of it
+        yield Finding(
+            subject=f"namespace {name}", severity=Severity.ERROR, message=f"takes nothing new: {refusal}", mend=mend
+        )
+    else:
+        yield Finding(subject=f"namespace {name}", severity=Severity.OK, message="it takes imports")

@@ -1,0 +1,223 @@
+"""The options of a registry of kind `istio`: every key, its default and its rule. It opens nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import string
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from hamlet_core.api import AdapterOptions
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SAN_FIELDS = {"trust_domain", "namespace", "service_account", "name"}
+ISTIO_SAN = "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
+"""The identity that Istio gives a workload (Istio, "Security", secure naming)."""
+
+
+def _duration(value: object) -> object:
+    """Read `250ms`, `90s`, `1h30m`; anything else is left for pydantic."""
+    if not isinstance(value, str):
+        return value
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smh])", value)
+    if not parts or "".join(number + unit for number, unit in parts) != value:
+        message = f"{value!r} is no duration: write for example 250ms, 30s or 5m"
+        raise ValueError(message)
+    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        message = f"{value!r} is no name of a namespace (RFC 1123 label)"
+        raise ValueError(message)
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        message = f"{value!r} is no network in CIDR form, for example 240.128.0.0/16 ({error})"
+        raise ValueError(message) from error
+    return value
+
+
+def _template(value: str) -> str:
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(value) if name is not None}
+    except ValueError as error:
+        raise ValueError(str(error)) from error
+    if unknown := sorted(fields - _SAN_FIELDS):
+        known = ", ".join(f"{{{name}}}" for name in sorted(_SAN_FIELDS))
+        message = f"{value!r} has {', '.join(unknown)}; filled in are {known}"
+        raise ValueError(message)
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(hours=1))]
+Namespace = Annotated[str, AfterValidator(_label)]
+Cidr = Annotated[str, AfterValidator(_network)]
+SanTemplate = Annotated[str, AfterValidator(_template)]
+
+
+class TlsOrigination(BaseModel):
+    """How sidecars speak TLS to the ingress of another mesh: the `tls` of the DestinationRules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["ISTIO_MUTUAL", "MUTUAL", "SIMPLE"] = Field(
+        default="ISTIO_MUTUAL",
+        description="ISTIO_MUTUAL: with the workload's own certificate (the mesh must trust the peers' roots).",
+    )
+    client_certificate: str | None = Field(
+        default=None, description="MUTUAL: path of the certificate, in the sidecar."
+    )
+    private_key: str | None = Field(default=None, description="MUTUAL: path of its key, in the sidecar.")
+    ca_certificates: str | None = Field(
+        default=None, description="MUTUAL, SIMPLE: path of the authorities to trust, in the sidecar."
+    )
+    credential_name: str | None = Field(
+        default=None, description="MUTUAL, SIMPLE: a secret in the import namespace; needs `workload_selector`."
+    )
+    workload_selector: dict[str, str] = Field(
+        default_factory=dict, description="Labels of the workloads that may use the secret (in that namespace)."
+    )
+
+    @model_validator(mode="after")
+    def _fit(self) -> TlsOrigination:
+        files = (self.client_certificate, self.private_key, self.ca_certificates)
+        if self.mode == "ISTIO_MUTUAL" and (any(files) or self.credential_name):
+            message = "ISTIO_MUTUAL takes the workload's own certificate: no files and no `credential_name`"
+            raise ValueError(message)
+        if self.mode == "MUTUAL" and not self.credential_name and not all(files):
+            message = "MUTUAL needs `credential_name`, or client_certificate, private_key and ca_certificates"
+            raise ValueError(message)
+        if self.mode == "SIMPLE" and (self.client_certificate or self.private_key):
+            message = "SIMPLE presents no client certificate: take MUTUAL"
+            raise ValueError(message)
+        if self.credential_name and any(files):
+            message = "either `credential_name` or files"
+            raise ValueError(message)
+        if self.credential_name and not self.workload_selector:
+            message = "sidecars take `credential_name` only with a `workload_selector`"
+            raise ValueError(message)
+        return self
+
+
+class IstioOptions(AdapterOptions):
+    """The keys of a registry of kind `istio`."""
+
+    mode: Literal["istio", "kubernetes"] = Field(
+        default="istio",
+        description="istio: ServiceEntry and DestinationRule; kubernetes: plain Services without Istio.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None, description="kubeconfig file; default $KUBECONFIG or ~/.kube/config, unless in a cluster."
+    )
+    context: str | None = Field(default=None, description="Context of the kubeconfig; default its current one.")
+    in_cluster: bool | None = Field(
+        default=None,
+        description="Use the pod's service account; default: when nothing else is given and we are in a pod.",
+    )
+    server: str | None = Field(
+        default=None, description="Instead of a kubeconfig: URL of the API server, with `token` or `token_file`."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token for `server`.")
+    token_file: Path | None = Field(
+        default=None, description="File with the bearer token for `server`; read anew when it changes."
+    )
+    ca: Path | None = Field(default=None, description="PEM file: the authorities of `server`; default the machine's.")
+    proxy: str | None = Field(default=None, description="HTTP(S) proxy on the way to the API server.")
+    namespaces: tuple[Namespace, ...] | None = Field(
+        default=None, description="Namespaces whose services are read; default all."
+    )
+    exclude_namespaces: tuple[Namespace, ...] = Field(
+        default=("kube-system", "kube-public", "kube-node-lease", "istio-system"),
+        description="Namespaces never read.",
+    )
+    import_namespace: Namespace = Field(
+        default="hamlet-imports", description="Namespace of everything imported; it must exist."
+    )
+    export_to: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="Namespaces that see imports (`exportTo`); `.`: only their own."
+    )
+    tls: TlsOrigination = Field(default_factory=TlsOrigination, description="How sidecars speak TLS to other meshes.")
+    plaintext: bool = Field(
+        default=False, description="Import services without SANs too, to be called without TLS; default: refuse."
+    )
+    virtual_addresses: Cidr | None = Field(
+        default="240.128.0.0/16",
+        description="Network of the addresses given to TCP services; null: the cluster allocates them.",
+    )
+    trust_domain: str | None = Field(
+        default=None, description="Trust domain of the workloads; default the one of `mesh`."
+    )
+    san: SanTemplate | None = Field(
+        default=None,
+        description=f"SAN of workloads that are pods; default {ISTIO_SAN} (mode kubernetes: none).",
+    )
+    external_san: SanTemplate | None = Field(
+        default=None, description="SAN of services whose endpoints are no pods and say none themselves."
+    )
+    unready: bool = Field(default=False, description="Take endpoints that are not ready too.")
+    publish_annotation: str | None = Field(
+        default="hamlet.federation/publish-to",
+        description="Annotation by which a service asks to be published; null: none counts.",
+    )
+    cluster_domain: str = Field(
+        default="cluster.local", description="DNS domain of the cluster: no import gets a name in it."
+    )
+    endpoints_api: Literal["auto", "discovery.k8s.io/v1", "discovery.k8s.io/v1beta1", "v1"] = Field(
+        default="auto",
+        description="EndpointSlices or (v1) Endpoints; auto: read the newest, write slices where v1 is served.",
+    )
+    field_manager: str = Field(
+        default="hamlet", min_length=1, max_length=128, description="Field manager of our server-side apply."
+    )
+    force_conflicts: bool = Field(
+        default=False,
+        description="Take back fields of our objects that another manager changed; default: report the conflict.",
+    )
+    events: bool = Field(default=True, description="Write Kubernetes Events on imported objects.")
+    concurrency: int = Field(default=8, ge=1, le=64, description="Imports written at the same time.")
+    connect_timeout: Duration = Field(default=timedelta(seconds=3), description="Longest time to connect.")
+    timeout: Duration = Field(default=timedelta(seconds=15), description="Longest time for an answer.")
+    retry: Duration = Field(default=timedelta(seconds=20), description="How long a write is repeated on 429 and 5xx.")
+    watch: Duration = Field(
+        default=timedelta(seconds=60),
+        ge=timedelta(seconds=1),
+        description="How long a watch stands; a silent server is noticed after it and a sixth of it.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> IstioOptions:
+        if self.server is None and (self.token or self.token_file or self.ca):
+            message = "`token`, `token_file` and `ca` belong to `server`"
+            raise ValueError(message)
+        if self.server is not None:
+            if self.kubeconfig or self.context or self.in_cluster:
+                message = "either `server`, or `kubeconfig` and `context`, or `in_cluster`"
+                raise ValueError(message)
+            if (self.token is None) == (self.token_file is None):
+                message = "`server` needs `token` or `token_file`"
+                raise ValueError(message)
+            url = urlsplit(self.server)
+            loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
+            if not url.hostname or url.scheme not in {"http", "https"} or (url.scheme == "http" and not loopback):
+                message = f"server {self.server!r} must be a URL https://host:port (http only on this machine)"
+                raise ValueError(message)
+        elif self.in_cluster and (self.kubeconfig or self.context):
+            message = "either `in_cluster`, or `kubeconfig` and `context`"
+            raise ValueError(message)
+        return self
+
+    @property
+    def istio(self) -> bool:
+        """Whether Istio's resources are read and written."""
+        return self.mode == "istio"

@@ -1,0 +1,116 @@
+"""The objects that the watch has seen, and the services they make together. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hamlet_core.api import LocalService
+from hamlet_istio.local import (
+    Identity,
+    Place,
+    Rules,
+    from_entry,
+    from_service,
+    is_candidate,
+    is_workload_entry,
+    places_of_endpoints,
+    places_of_slice,
+)
+
+Object = dict[str, Any]
+Key = tuple[str, str]
+"""Namespace and name: of an object, and of the service it belongs to."""
+_SERVICE_OF_SLICE = "kubernetes.io/service-name"
+
+
+class View:
+    """What stands of each kind. Every change returns the services that it may concern."""
+
+    def __init__(self, excluded: Iterable[str]) -> None:
+        self._excluded = frozenset(excluded)
+        self._objects: dict[str, dict[Key, Object]] = {}
+        self._slices: dict[Key, set[Key]] = {}
+
+    def of(self, kind: str) -> dict[Key, Object]:
+        """The objects of a kind."""
+        return self._objects.setdefault(kind, {})
+
+    def replace(self, kind: str, namespace: str | None, objects: Iterable[Object]) -> None:
+        """These are all objects of the kind in a namespace (None: in all)."""
+        standing = self.of(kind)
+        for key in [key for key in standing if namespace in (None, key[0])]:
+            self._drop(kind, key)
+        for each in objects:
+            self._put(kind, each)
+
+    def change(self, kind: str, thing: Object, *, gone: bool) -> set[Key]:
+        """One object changed, or is gone."""
+        key = _key(thing)
+        known = self.of(kind).get(key)
+        concerned = self._concerned(kind, known) if known else set()
+        if gone:
+            self._drop(kind, key)
+        else:
+            self._put(kind, thing)
+        return concerned | self._concerned(kind, thing)
+
+    def keys(self) -> set[Key]:
+        """Every service there may be."""
+        return {*self.of("Service"), *self.of("ServiceEntry")}
+
+    def pods(self, keys: Iterable[Key]) -> set[Key]:
+        """The pods that serve these services."""
+        return {(key[0], place.pod) for key in keys for place in self._places(key) if place.pod}
+
+    def service(self, key: Key, rules: Rules, identity: Identity) -> LocalService | None:
+        """The service under this key; a Service goes before a ServiceEntry of the same name."""
+        if key[0] in self._excluded:
+            return None
+        service, entry = self.of("Service").get(key), self.of("ServiceEntry").get(key)
+        if service is not None and is_candidate(service):
+            return from_service(service, self._places(key), rules, identity)
+        if entry is not None and is_workload_entry(entry):
+            workloads = [each for at, each in self.of("WorkloadEntry").items() if at[0] == key[0]]
+            return from_entry(entry, workloads, rules)
+        return None
+
+    def _places(self, key: Key) -> Iterator[Place]:
+        endpoints = self.of("Endpoints").get(key)
+        if endpoints is not None:
+            yield from places_of_endpoints(endpoints)
+        for each in sorted(self._slices.get(key, ())):
+            yield from places_of_slice(self.of("EndpointSlice")[each])
+
+    def _put(self, kind: str, thing: Object) -> None:
+        key = _key(thing)
+        self._drop(kind, key)
+        thing["metadata"].pop("managedFields", None)  # long, and read by nobody here
+        self.of(kind)[key] = thing
+        if kind == "EndpointSlice":
+            self._slices.setdefault(_service_of(thing), set()).add(key)
+
+    def _drop(self, kind: str, key: Key) -> None:
+        known = self.of(kind).pop(key, None)
+        if known is not None and kind == "EndpointSlice":
+            pieces = self._slices[_service_of(known)]
+            pieces.discard(key)
+            if not pieces:
+                del self._slices[_service_of(known)]
+
+    def _concerned(self, kind: str, thing: Object) -> set[Key]:
+        if kind == "EndpointSlice":
+            return {_service_of(thing)}
+        if kind == "WorkloadEntry":
+            namespace = thing["metadata"]["namespace"]
+            return {key for key in self.of("ServiceEntry") if key[0] == namespace}
+        return {_key(thing)}
+
+
+def _key(thing: Object) -> Key:
+    return thing["metadata"]["namespace"], thing["metadata"]["name"]
+
+
+def _service_of(piece: Object) -> Key:
+    metadata = piece["metadata"]
+    return metadata["namespace"], (metadata.get("labels") or {}).get(_SERVICE_OF_SLICE, "")

@@ -1,0 +1,162 @@
+"""The local services of a cluster as they come and go: collections followed, put together, told in batches.
+
+Everything that may wait happens on threads of its own; the generator waits for their batches alone, so that it
+ends at once when it is told to.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+from hamlet_core.api import Batch, LocalService, RegistryUnavailable, Remove, Snapshot, Stop, Upsert
+from hamlet_istio.connection import Connection
+from hamlet_istio.identities import Identities
+from hamlet_istio.local import Rules
+from hamlet_istio.options import IstioOptions
+from hamlet_istio.reflector import Changed, Failed, Listed, News, Reflector
+from hamlet_istio.resources import NETWORKING, SERVICES, Apis, Discovery, Resource, slices
+from hamlet_istio.sight import Sight
+from hamlet_istio.view import Key, View
+
+BELIEVE = 0.4
+"""Seconds after which the removal of a custom resource is believed, if its definition still stands then."""
+
+
+class Watch:
+    """One run of `registry_watch`."""
+
+    def __init__(
+        self, connection: Connection, discovery: Discovery, options: IstioOptions, rules: Rules, sight: Sight
+    ) -> None:
+        self._connection, self._discovery = connection, discovery
+        self._options, self._rules, self._sight = options, rules, sight
+        self._view = View(options.exclude_namespaces)
+        self._identities = Identities(connection)
+        self._told: dict[Key, LocalService] = {}
+        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
+
+    def run(self, stop: Stop) -> Iterator[Batch]:
+        """Yield a snapshot, then what changes; `RegistryUnavailable` when the cluster cannot be followed."""
+        own = Stop()  # ends what we started, however this ends
+        threading.Thread(target=self._work, args=(own,), name="istio-watch", daemon=True).start()
+        stop.on_stop(lambda: self._batches.put(None))
+        try:
+            while (batch := self._batches.get()) is not None:
+                if isinstance(batch, BaseException):
+                    raise batch
+                yield batch
+        finally:
+            own.set()
+            self._news.put(None)
+            self._sight.show(None)
+
+    def _work(self, stop: Stop) -> None:
+        try:
+            apis = self._discovery.apis(anew=True)
+            waited = self._start(apis, stop)
+            first = True
+            while not stop.is_set():
+                news = self._gather(self._news.get())
+                if stop.is_set():
+                    return
+                whole = self._take(news, waited, stop)
+                if waited:
+                    continue
+                batch = self._batch(news, whole=whole or first)
+                if batch is not None:
+                    self._batches.put(batch)
+                first = False
+        except Exception as error:  # noqa: BLE001 - raised where the batches are waited for
+            if isinstance(error, RegistryUnavailable):
+                self._batches.put(error)
+            else:
+                unavailable = RegistryUnavailable(f"{type(error).__name__}: {error}")
+                unavailable.__cause__ = error
+                self._batches.put(unavailable)
+
+    def _start(self, apis: Apis, stop: Stop) -> set[tuple[str, str | None]]:
+        """Follow every collection; what is to be waited for before the first snapshot."""
+        followed: list[Resource] = [SERVICES, slices(apis.read_endpoints)]
+        if apis.networking:
+            followed.append(apis.entries)
+        if apis.workload_entries:
+            followed.append(apis.workloads)
+        places: tuple[str | None, ...] = self._options.namespaces or (None,)
+        seconds = self._options.watch.total_seconds()
+        for resource in followed:
+            for namespace in places:
+                reflector = Reflector(self._connection, resource, namespace, seconds, self._news)
+                reflector.start(stop, f"istio-{resource.plural}-{namespace or 'all'}")
+        return {(resource.kind, namespace) for resource in followed for namespace in places}
+
+    def _gather(self, first: News) -> list[Listed | Changed]:
+        """What there is to be told now, together."""
+        gathered: list[Listed | Changed] = []
+        piece = first
+        while True:
+            if isinstance(piece, Failed):
+                raise piece.error
+            if piece is not None:
+                gathered.append(piece)
+            try:
+                piece = self._news.get_nowait()
+            except queue.Empty:
+                return gathered
+
+    def _take(self, news: list[Listed | Changed], waited: set[tuple[str, str | None]], stop: Stop) -> bool:
+        """Put what happened into the view; whether everything is to be told anew."""
+        if any(isinstance(each, Changed) and each.gone and each.resource.group == NETWORKING for each in news):
+            # A definition that is removed takes all its objects with it: nobody withdrew those.
+            stop.wait(BELIEVE)
+            self._discovery.apis(anew=True)
+        whole = False
+        for each in news:
+            if isinstance(each, Listed):
+                self._view.replace(each.resource.kind, each.namespace, each.objects)
+                waited.discard((each.resource.kind, each.namespace))
+                whole = True
+        entries = self._view.of("ServiceEntry")
+        if whole:
+            self._changed_after_listing(news)
+            if not waited:
+                self._sight.show(entries)
+        return whole
+
+    def _changed_after_listing(self, news: list[Listed | Changed]) -> None:
+        """Changes that came between two listings, in their order: a later listing has them already."""
+        for number, each in enumerate(news):
+            later = (one for one in news[number + 1 :] if isinstance(one, Listed))
+            if isinstance(each, Changed) and not any(one.resource == each.resource for one in later):
+                self._view.change(each.resource.kind, each.object, gone=each.gone)
+
+    def _batch(self, news: list[Listed | Changed], *, whole: bool) -> Batch | None:
+        if whole:
+            keys = self._view.keys()
+        else:
+            keys = set()
+            for each in news:
+                assert isinstance(each, Changed)
+                keys |= self._view.change(each.resource.kind, each.object, gone=each.gone)
+                if each.resource.kind == "ServiceEntry":
+                    place = (each.object["metadata"]["namespace"], each.object["metadata"]["name"])
+                    self._sight.change(place, self._view.of("ServiceEntry").get(place))
+        if self._rules.san:
+            self._identities.learn(self._view.pods(keys))
+        found = {key: self._view.service(key, self._rules, self._identities) for key in keys}
+        if whole:
+            self._told = {key: service for key, service in found.items() if service is not None}
+            self._identities.keep(self._view.pods(keys))
+            return Snapshot(tuple(self._told[key] for key in sorted(self._told)))
+        changes: list[Upsert | Remove] = []
+        for key, service in sorted(found.items()):
+            known = self._told.get(key)
+            if service is None and known is not None:
+                del self._told[key]
+                changes.append(Remove(known.name))
+            elif service is not None and service != known:
+                self._told[key] = service
+                changes.append(Upsert(service))
+        return tuple(changes) or None

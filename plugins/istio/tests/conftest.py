@@ -1,0 +1,240 @@
+"""The cluster as the adapter's tests need it: the hands of everybody but the adapter. Nothing of it is faked."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+from hamlet_istio.naming import object_name
+from hamlet_istio.options import IstioOptions
+from hamlet_istio.registry import IstioRegistry
+
+from hamlet_core.api import PROJECT, AdapterContext, ImportedService, LocalService, RegistrySpec
+from hamlet_core.api.testing import RegistryBackend, Watching
+from tests.backends.kubernetes import Kubernetes, OwnKubernetes
+
+NETWORKING = "/apis/networking.istio.io/v1/namespaces/{namespace}/"
+DISCOVERY = "/apis/discovery.k8s.io/v1beta1/namespaces/{namespace}/"
+CORE = "/api/v1/namespaces/{namespace}/"
+ENTRIES, RULES, WORKLOADS = (
+    f"{NETWORKING}{each}" for each in ("serviceentries", "destinationrules", "workloadentries")
+)
+SERVICES, ENDPOINTS, MAPS, PODS = (f"{CORE}{each}" for each in ("services", "endpoints", "configmaps", "pods"))
+SLICES = f"{DISCOVERY}endpointslices"
+ALL = (ENTRIES, RULES, WORKLOADS, SERVICES, ENDPOINTS, SLICES, MAPS, PODS)
+
+
+class Cluster(RegistryBackend):
+    """One namespace of a cluster, and the hands of everybody else on it."""
+
+    def __init__(self, kubernetes: Kubernetes, namespace: str, **options: Any) -> None:
+        self.kubernetes, self.namespace = kubernetes, namespace
+        given = {"kubeconfig": kubernetes.kubeconfig, "context": None, "events": False}
+        given |= {"namespaces": (namespace,), "import_namespace": namespace, "retry": "5s", "timeout": "10s"}
+        self.options = given | options
+
+    def open(self, context: AdapterContext) -> IstioRegistry:
+        return IstioRegistry(IstioOptions(**self.options), context)
+
+    def path(self, collection: str, name: str = "") -> str:
+        return collection.format(namespace=self.namespace) + (f"/{name}" if name else "")
+
+    def get(self, collection: str, name: str) -> Any:
+        return self.kubernetes.do("GET", self.path(collection, name))
+
+    def all(self, collection: str) -> dict[str, Any]:
+        found = self.kubernetes.do("GET", self.path(collection))["items"]
+        return {each["metadata"]["name"]: each for each in found}
+
+    def put(self, collection: str, name: str, body: dict[str, Any]) -> Any:
+        return self.kubernetes.put(self.path(collection), name, body)
+
+    def patch(self, collection: str, name: str, operations: list[dict[str, Any]], manager: str = "somebody") -> Any:
+        path = f"{self.path(collection, name)}?fieldManager={manager}"
+        return self.kubernetes.do("PATCH", path, operations, kind="application/json-patch+json")
+
+    def remove(self, collection: str, name: str) -> None:
+        self.kubernetes.do("DELETE", self.path(collection, name))
+
+    def add_service(
+        self,
+        name: str,
+        ports: list[dict[str, Any]] | None = None,
+        addresses: tuple[str, ...] = ("10.0.0.5",),
+        *,
+        unready: tuple[str, ...] = (),
+        pods: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **spec: Any,
+    ) -> str:
+        """A Service and its slice, as its controller would make it; `pods`: address to name."""
+        ports = ports or [{"name": "http", "port": 8080}]
+        for port in ports:
+            port.setdefault("protocol", "TCP")
+        metadata = metadata or {}
+        self.put(SERVICES, name, {"metadata": dict(metadata), "spec": {"ports": ports, **spec}})
+        self.put(
+            SLICES,
+            name,
+            {
+                "metadata": {"labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "endpoints": [
+                    {
+                        "addresses": [address],
+                        "conditions": {"ready": address not in unready},
+                        **({"targetRef": {"kind": "Pod", "name": pods[address]}} if pods else {}),
+                    }
+                    for address in (*addresses, *unready)
+                ],
+                "ports": [
+                    {"name": port.get("name", ""), "port": port.get("targetPort", port["port"]), "protocol": "TCP"}
+                    for port in ports
+                    if port["protocol"] == "TCP"
+                ],
+            },
+        )
+        return f"{name}.{self.namespace}"
+
+    def add_pod(self, name: str, account: str) -> None:
+        containers = [{"name": "c", "image": "none"}]
+        self.put(PODS, name, {"spec": {"serviceAccountName": account, "containers": containers}})
+
+    def add_local(self, service: LocalService) -> str:
+        notes = {
+            "hamlet.federation/description": service.description,
+            "hamlet.federation/tags": ",".join(service.tags),
+        }
+        return self.add_service(
+            service.name.partition(".")[0],
+            [{"name": port.name, "port": port.port} for port in service.ports],
+            tuple(each.address for each in service.endpoints),
+            metadata={"labels": dict(service.labels), "annotations": notes},
+        )
+
+    def remove_local(self, name: str) -> None:
+        self.remove(SERVICES, name.partition(".")[0])
+        self.remove(SLICES, name.partition(".")[0])
+
+    @property
+    def main(self) -> str:
+        """The collection of the objects that stand for imports."""
+        return ENTRIES if self.options.get("mode", "istio") == "istio" else SERVICES
+
+    def add_foreign(self, service: ImportedService) -> str:
+        name = object_name(service.local_name)
+        if self.main == ENTRIES:
+            self.put(ENTRIES, name, {**istio("ServiceEntry"), "spec": {"hosts": ["somebody.example"]}})
+        else:
+            self.put(SERVICES, name, {"spec": {"ports": [{"port": 1, "protocol": "TCP"}]}})
+        return name
+
+    def edit_import(self, service: ImportedService) -> None:
+        name = object_name(service.local_name)
+        field = "/spec/location" if self.main == ENTRIES else "/spec/ports/0/appProtocol"
+        self.patch(self.main, name, [{"op": "remove", "path": field}])
+
+    def entries(self) -> Mapping[str, object]:
+        """Everything but Events, and but what the API server itself makes of them."""
+        found = {}
+        for collection in ALL:
+            for name, each in self.all(collection).items():
+                metadata = {key: value for key, value in each["metadata"].items() if key != "selfLink"}
+                found[f"{collection} {name}"] = {**each, "metadata": metadata}
+        return found
+
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        assert isinstance(self.kubernetes, OwnKubernetes)
+        self.kubernetes.kill_apiserver()
+        try:
+            yield
+        finally:
+            self.kubernetes.start()
+
+    def wipe(self) -> None:
+        self.kubernetes.wipe(self.namespace, *ALL)
+
+
+def istio(kind: str) -> dict[str, Any]:
+    return {"apiVersion": "networking.istio.io/v1", "kind": kind}
+
+
+def hooks_of(registry: object) -> pluggy.HookRelay:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(RegistrySpec)
+    manager.register(registry)
+    return manager.hook
+
+
+def context(directory: Path = Path("/"), name: str = "main") -> AdapterContext:
+    return AdapterContext(
+        name=name, mesh="west", domain="west.example", trust_domain="west.example", directory=directory
+    )
+
+
+class Opened:
+    """A registry as an agent of mesh `west` opens it."""
+
+    def __init__(self, cluster: Cluster, directory: Path, **options: Any) -> None:
+        self.registry = IstioRegistry(IstioOptions(**(cluster.options | options)), context(directory))
+        self.hooks = hooks_of(self.registry)
+        self._watching: list[Watching] = []
+
+    def watch(self, seconds: float = 30) -> Watching:
+        """Begin a watch and wait for its first batch."""
+        watching = Watching(self.hooks)
+        self._watching.append(watching)
+        watching.until(lambda _: True, seconds)
+        return watching
+
+    def close(self) -> None:
+        for watching in self._watching:
+            if watching.error is None:
+                watching.end(30)
+        self.registry.registry_close()
+
+
+@pytest.fixture
+def make_cluster(kubernetes: Kubernetes, namespace: str) -> Iterator[Callable[..., Cluster]]:
+    """This module's namespace as a backend, with options of the registry; empty before and after."""
+    made: list[Cluster] = []
+
+    def make(**options: Any) -> Cluster:
+        made.append(Cluster(kubernetes, namespace, **options))
+        return made[-1]
+
+    yield make
+    for each in made[:1]:
+        each.wipe()
+
+
+@pytest.fixture
+def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
+    """An empty namespace."""
+    return make_cluster()
+
+
+@pytest.fixture
+def open_registry(tmp_path: Path) -> Iterator[Callable[..., Opened]]:
+    """Open registries; closed at the end."""
+    opened: list[Opened] = []
+
+    def open_one(cluster: Cluster, **options: Any) -> Opened:
+        opened.append(Opened(cluster, tmp_path, **options))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def fresh_namespace(kubernetes: Kubernetes) -> str:
+    """A namespace of this test alone."""
+    return kubernetes.make_namespace(f"only-{secrets.token_hex(4)}")
