@@ -35,7 +35,7 @@ lint: $(STAMP) ## ruff, formatting included
 	$(BIN)/ruff format --check .
 
 types: $(STAMP) ## mypy --strict
-	$(BIN)/mypy hamlet_core $(wildcard plugins/*/src/*) bench
+	$(BIN)/mypy hamlet_core $(wildcard plugins/*/src/*) bench docs/generate
 
 imports: $(STAMP) ## the import contracts of pyproject.toml
 	$(BIN)/lint-imports

@@ -55,6 +55,7 @@ class RemoveImport:
 
 
 ImportChange: TypeAlias = WriteImport | RemoveImport
+"""What `registry_apply` is asked to do about one import."""
 
 
 class Status(StrEnum):

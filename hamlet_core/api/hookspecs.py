@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     import click
 
 PROJECT = "hamlet"
+"""The name of the project for pluggy, and of the entry-point group that plugins are found by."""
 API_VERSION = 1
 """The version of this contract. A plugin built for a newer one is refused with a sentence."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks the functions and methods of a plugin that implement a hook."""
 
 
 class AdapterOptions(BaseModel):

@@ -1,0 +1,135 @@
+"""What the pages show holds: links lead somewhere, configurations load, Python compiles, the API is documented."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+import hamlet_core.api
+from hamlet_core.agent.metrics import METRICS
+from hamlet_core.api import AgentSpec, RegistrySpec, changes, hookspecs, testing
+from hamlet_core.cli import COMMANDS, main
+from hamlet_core.config import load
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+OURS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TYPED = re.compile(r"`hamlet((?: [a-z][a-z-]*)+)")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a repository host gives to the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_relative_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path), f"{link}: headings are {sorted(anchors(path))}"
+
+
+def test_configurations_in_the_pages_load(tmp_path: Path) -> None:
+    found = [text for page in OURS for text in blocks(page, "yaml") if text.startswith("# hamlet.yaml\n")]
+    assert found
+    for number, text in enumerate(found):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        assert load.load(path, environ={}).mesh.name
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
+    assert {page for page in OURS if page.name != "README.md"} - {ROOT / "docs" / "benchmarks.md"} <= linked
+
+
+def test_metrics_in_alert_rules_exist_with_the_labels_they_are_asked_for() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (rules,) = [text for text in blocks(ROOT / "docs" / "operations.md", "yaml") if text.startswith("groups:")]
+    expressions = [rule["expr"] for rule in YAML(typ="safe").load(rules)["groups"][0]["rules"]]
+    used = {metric for expression in expressions for metric in re.findall(r"hamlet_\w+", expression)}
+    assert used
+    assert {metric.removesuffix("_total") for metric in used} <= METRICS.keys()
+    reference = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for metric in used | set(re.findall(r"`(hamlet_\w+)", page)):
+        assert f"| `{metric}` |" in reference, f"{metric} is not what is scraped"
+
+
+@pytest.mark.parametrize("page", OURS, ids=name)
+def test_commands_that_a_page_names_exist(page: Path) -> None:
+    for typed in TYPED.findall(page.read_text(encoding="utf-8")):
+        words = typed.split()
+        assert words[0] in COMMANDS, typed
+        group = words[0] in ("config", "pki")
+        outcome = CliRunner().invoke(main, [*words[: 2 if group else 1], "--help"])
+        assert outcome.exit_code == 0, typed
+
+
+@pytest.mark.parametrize("page", OURS, ids=name)
+def test_python_in_the_pages_compiles_and_imports_only_what_is_public(page: Path) -> None:
+    public = {*hamlet_core.api.__all__, *testing.__all__}
+    for text in blocks(page, "python"):
+        compile(text, name(page), "exec")
+        for module, names in re.findall(r"^from (hamlet_core[\w.]*) import (.+)$", text, re.MULTILINE):
+            assert module in ("hamlet_core.api", "hamlet_core.api.testing")
+            assert {each.strip() for each in names.split(",")} <= public
+
+
+def documented_values(module: ModuleType) -> set[str]:
+    """Names of constants and aliases in a module that have a docstring below them."""
+    body = ast.parse(inspect.getsource(module)).body
+    found = set()
+    for statement, following in itertools.pairwise(body):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        found |= {target.id for target in targets if isinstance(target, ast.Name) and is_text}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("package", "exported"),
+    [(package, each) for package in (hamlet_core.api, testing) for each in package.__all__],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_every_public_name_says_what_it_is(package: ModuleType, exported: str) -> None:
+    value = getattr(package, exported)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert value.__doc__
+        assert not value.__doc__.startswith(f"{exported}("), "it has only what dataclass writes by itself"
+    else:
+        assert exported in documented_values(changes) | documented_values(hookspecs)
+
+
+@pytest.mark.parametrize("spec", [AgentSpec, RegistrySpec])
+def test_every_hook_is_documented_where_it_is_and_in_the_page_on_adapters(spec: type) -> None:
+    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    hooks = [each for each in vars(spec) if each.startswith(("hamlet_", "registry_"))]
+    assert hooks
+    for hook in hooks:
+        assert getattr(spec, hook).__doc__, hook
+        assert f"`{hook}" in page or f"def {hook}(" in page, hook
