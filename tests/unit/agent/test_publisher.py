@@ -31,14 +31,14 @@ async def publisher(make_port):
 
 
 async def test_what_the_registry_reports_is_published_and_an_outage_changes_nothing(memory, monkeypatch, publisher):
-    monkeypatch.setattr(backoff, "delay", lambda *_, **__: 0.01)
+    monkeypatch.setattr(backoff, "delay", lambda *_, **__: 0.1)
     memory.add_local(local_service("a"))
     await until(lambda: publisher.reported and len(publisher.publication.heard) >= 1)
     with memory.outage():
         await until(lambda: "out of reach" in publisher.error)
         heard = len(publisher.publication.heard)
         silent_since = publisher.since
-        await asyncio.sleep(0.05)
+        await until(lambda: "is out of reach" in publisher.error, "it was asked again, and said so in other words")
         assert len(publisher.publication.heard) == heard
         assert publisher.since == silent_since, "one outage, however often it is asked again"
     await until(lambda: not publisher.error)
