@@ -15,7 +15,7 @@ from typing import Any
 from consul import base
 
 from hamlet_consul.errors import ConsulDenied
-from hamlet_consul.transport import Transport, wait_text
+from hamlet_consul.transport import Pending, Transport, wait_text
 from hamlet_core.api import RegistryUnavailable
 
 TXN_OPERATIONS = 64
@@ -41,6 +41,21 @@ class TxnResult:
 
     written: tuple[dict[str, Any], ...] = ()
     errors: tuple[tuple[int, str], ...] = ()
+
+
+class PendingTxn:
+    """A transaction that was sent, and whose answer was not read yet."""
+
+    def __init__(self, pending: Pending) -> None:
+        self._pending = pending
+
+    def result(self) -> TxnResult:
+        """Wait for the answer; as `Client.transact`."""
+        return self._pending.result(_txn)  # type: ignore[no-any-return]
+
+    def abandon(self) -> None:
+        """Never read the answer; the transaction may be made all the same."""
+        self._pending.abandon()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +144,10 @@ class Client:
         """As `transact`, of operations that are JSON already."""
         body = f"[{','.join(operations)}]"
         return self.http.put(_txn, path="/v1/txn", data=body)  # type: ignore[no-any-return]
+
+    def begin_transaction(self, operations: Sequence[str]) -> PendingTxn:
+        """Send up to 64 operations that are JSON already, and do not wait for the answer."""
+        return PendingTxn(self.http.begin_put("/v1/txn", f"[{','.join(operations)}]"))
 
     def denied(self, wanted: Sequence[tuple[str, str, str]]) -> tuple[tuple[str, str, str], ...] | None:
         """Which of these (resource, segment, access) the token lacks; None where ACL are off.

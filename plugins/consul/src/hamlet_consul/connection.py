@@ -136,6 +136,26 @@ class _Tls(_Reachable, HTTPSConnection):
             self._release()
 
 
+class Lending:
+    """What both kinds of pool have of ours: connections for requests whose answers are read later."""
+
+    def lend(self) -> HTTPConnection:
+        """A connection that nobody else uses, connected or not; `give_back` or close it."""
+        return self._get_conn()  # type: ignore[attr-defined, no-any-return]
+
+    def give_back(self, connection: HTTPConnection) -> None:
+        """The answer was read: the connection is free again."""
+        self._put_conn(connection)  # type: ignore[attr-defined]
+
+
+class PlainPool(Lending, urllib3.HTTPConnectionPool):
+    """Of plain connections, over TCP or a Unix socket."""
+
+
+class TlsPool(Lending, urllib3.HTTPSConnectionPool):
+    """Of TLS connections."""
+
+
 def make_pool(
     sockets: Sockets,
     *,
@@ -144,12 +164,12 @@ def make_pool(
     path: str = "",
     tls: ssl.SSLContext | None = None,
     size: int = 4,
-) -> urllib3.HTTPConnectionPool:
+) -> PlainPool | TlsPool:
     """A pool of connections to `host` and `port`, or to the Unix socket `path`, that `sockets` can end."""
     if tls is not None:
-        secure = urllib3.HTTPSConnectionPool(host, port, maxsize=size, ssl_context=tls)
+        secure = TlsPool(host, port, maxsize=size, ssl_context=tls)
         secure.ConnectionCls = type("Connection", (_Tls,), {"sockets": sockets, "path": path})
         return secure
-    pool = urllib3.HTTPConnectionPool(host, port, maxsize=size)
+    pool = PlainPool(host, port, maxsize=size)
     pool.ConnectionCls = type("Connection", (_Plain,), {"sockets": sockets, "path": path})
     return pool

@@ -6,7 +6,7 @@ The one thing it writes is the node of a peer that has none yet.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hamlet_consul.client import Client, Operation
 from hamlet_consul.entries import Entry, entries_for, key_of, new_node
@@ -99,7 +99,7 @@ class Decider:
                 message = f"the service {stands.id!r} on node {node!r} is in the way and does not carry our mark"
                 raise InTheWay(message)
             if stands is None or not entry.same_as(stands):
-                unit.write.append(replace(entry, index=stands.index) if stands else entry)
+                unit.write.append(entry.at(stands.index) if stands else entry)
         unit.delete = [entry for entry in mine if entry.id not in wanted]
         return unit
 

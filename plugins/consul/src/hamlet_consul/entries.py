@@ -7,7 +7,7 @@ the node of its peer. The node carries the mark of who wrote it; the entries car
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,7 +68,19 @@ class Entry:
 
     def same_as(self, other: Entry) -> bool:
         """Whether both say the same, wherever they stand in Consul's history."""
-        return replace(self, index=0) == replace(other, index=0)
+        return self == other.at(self.index)
+
+    def at(self, index: int) -> Entry:
+        """The same entry, at another place in Consul's history."""
+        return Entry(
+            id=self.id,
+            name=self.name,
+            address=self.address,
+            port=self.port,
+            tags=self.tags,
+            meta=self.meta,
+            index=index,
+        )
 
     def service(self) -> dict[str, Any]:
         """As Consul's transactions take it."""

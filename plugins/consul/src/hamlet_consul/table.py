@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from hamlet_consul.client import Client
@@ -206,8 +205,3 @@ class ImportTable:
                 self._nodes[name] = held
                 for entry in held.entries.values():
                     self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
-
-
-def with_index(entry: Entry, result: dict[str, Any]) -> Entry:
-    """The entry, with the index that the transaction gave it."""
-    return replace(entry, index=result["Service"]["ModifyIndex"])

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -22,7 +23,7 @@ import urllib3
 from consul import base
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ReadTimeoutError
 
-from hamlet_consul.connection import Closed, Sockets, make_pool
+from hamlet_consul.connection import Closed, PlainPool, Sockets, TlsPool, make_pool
 from hamlet_consul.errors import ConsulDenied, ConsulRefused, right_for
 from hamlet_core.api import ConfigError, RegistryUnavailable
 
@@ -34,6 +35,9 @@ CONSISTENT = ("catalog", "health", "kv", "config")
 """Endpoints under /v1 whose reads take a consistency mode."""
 BUSY = frozenset({429, 500, 502, 503, 504})
 """Answers to a read that another try may better: an election, a proxy between, a rate limit."""
+
+FAILURES = (Closed, HTTPError, HTTPException, OSError)
+"""What a connection raises that was not made, broke, or was ended on purpose."""
 
 Params = Sequence[tuple[str, Any]] | Mapping[str, Any] | None
 Callback = Callable[[Any], Any]
@@ -123,11 +127,15 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
     """
 
     def __init__(self, settings: Settings, *, requests: Requests | None = None, connections: int = 4) -> None:
-        self._settings = settings
+        self.settings = settings
+        self.said = {"User-Agent": "hamlet-consul"}
+        """The headers of every call."""
+        if settings.token:
+            self.said["X-Consul-Token"] = settings.token
         self._connections = connections
         self._lock = threading.Lock()
         self._sockets = Sockets()
-        self._pool: urllib3.HTTPConnectionPool | None = None
+        self._pool: PlainPool | TlsPool | None = None
         self.requests = requests or Requests()
         self._where = parse_address(settings.address)
         scheme, host, port, _ = self._where
@@ -151,6 +159,15 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
         """Post `data` to `path`."""
         return _decoded(callback, self._call("POST", path, params, headers, data))
 
+    def begin_put(self, path: str, data: str) -> Pending:
+        """Send `data` to `path` and do not wait for the answer: as `put` when its result is asked for."""
+        self.requests.count(path)
+        target = self._target("PUT", path, ())[0]
+        try:
+            return Pending(self, self._open_pool(), path, target, data)
+        except Closed as error:
+            raise RegistryUnavailable(str(error)) from error
+
     def close(self) -> None:
         """End every call, also the blocked ones of other threads, and let no new one be made."""
         self._sockets.shutdown()
@@ -160,17 +177,15 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             pool.close()
 
     def _call(self, method: str, path: str, params: Params, headers: Any, data: Any) -> Any:
-        settings = self._settings
-        named = self._with_scope(method, path, params)
-        target = quote(path, safe="/:") + (f"?{urlencode(named)}" if named else "")
-        said = {"User-Agent": "hamlet-consul", **({"X-Consul-Token": settings.token} if settings.token else {})}
+        settings = self.settings
+        target, named = self._target(method, path, params)
         self.requests.count(path)
         try:
             response = self._open_pool().urlopen(
                 method,
                 target,
                 body=data or None,
-                headers={**said, **(headers or {})},
+                headers={**self.said, **(headers or {})},
                 timeout=urllib3.Timeout(
                     connect=settings.connect_timeout, read=read_deadline(named, settings.timeout)
                 ),
@@ -180,13 +195,17 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
         except Closed as error:
             raise RegistryUnavailable(str(error)) from error
         except (HTTPError, OSError) as error:
-            raise self._unreachable(path, error) from error
-        return self._answer(path, response)
+            raise self.unreachable(path, error) from error
+        return self.answer(path, response)
+
+    def _target(self, method: str, path: str, params: Params) -> tuple[str, list[tuple[str, Any]]]:
+        named = self._with_scope(method, path, params)
+        return quote(path, safe="/:") + (f"?{urlencode(named)}" if named else ""), named
 
     def _retries(self, method: str, *, blocking: bool) -> _Retries:
         # A call that never was sent may be sent again, whatever it is; one that was, only if it is a read. A
         # query that waited is not: what answers by now may be another Consul, to which its index means nothing.
-        again = 0 if blocking else self._settings.retries
+        again = 0 if blocking else self.settings.retries
         return _Retries(
             total=None,
             connect=again,
@@ -207,7 +226,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
         named = list(params.items()) if isinstance(params, Mapping) else list(params or ())
         keys = {key for key, _ in named}
         endpoint = path.removeprefix("/v1/").partition("/")[0]
-        settings = self._settings
+        settings = self.settings
         if endpoint in SCOPED:
             scope = {"dc": settings.datacenter, "ns": settings.namespace, "partition": settings.partition}
             named += [(key, value) for key, value in scope.items() if value and key not in keys]
@@ -215,7 +234,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             named += [(mode, "") for mode in (settings.consistency,) if mode != "default"]
         return named
 
-    def _open_pool(self) -> urllib3.HTTPConnectionPool:
+    def _open_pool(self) -> PlainPool | TlsPool:
         with self._lock:
             if self._pool is None:
                 if self._sockets.closed:
@@ -233,7 +252,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             return self._pool
 
     def _tls(self) -> ssl.SSLContext:
-        settings = self._settings
+        settings = self.settings
         try:
             context = ssl.create_default_context(cafile=settings.ca)
             if settings.certificate is not None:
@@ -244,7 +263,8 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             raise RegistryUnavailable(message, mend="look at `ca`, `certificate` and `key`") from error
         return context
 
-    def _unreachable(self, path: str, error: Exception) -> RegistryUnavailable:
+    def unreachable(self, path: str, error: Exception) -> RegistryUnavailable:
+        """What to raise for a call that had no answer, because of `error`."""
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         if self._sockets.closed:
             return RegistryUnavailable("the connection to Consul was closed on purpose")
@@ -254,13 +274,14 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
                 self._pool = None
         doing = "cannot be connected to" if isinstance(cause, NewConnectionError) else "did not answer"
         said = str(cause).removeprefix("None: ")
-        return RegistryUnavailable(f"Consul at {self._settings.address} {doing} ({path}): {said}")
+        return RegistryUnavailable(f"Consul at {self.settings.address} {doing} ({path}): {said}")
 
-    def _answer(self, path: str, response: Any) -> Any:
+    def answer(self, path: str, response: Any) -> Any:
+        """An answer as callbacks take it; raises for those that no callback is to see."""
         text = response.data.decode("utf-8", errors="replace")
         said = " ".join(text.split())[:300]
         if response.status >= 500 or response.status == 429:
-            message = f"Consul at {self._settings.address} answered {response.status} to {path}: {said}"
+            message = f"Consul at {self.settings.address} answered {response.status} to {path}: {said}"
             raise RegistryUnavailable(message)
         if response.status == 403:
             message = f"Consul refuses the token for {path}: {said}"
@@ -270,9 +291,42 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
             raise ConsulRefused(message)
         if response.headers.get("X-Consul-KnownLeader") == "false" and path.startswith(("/v1/catalog", "/v1/health")):
             # Only a stale read gets this far without a leader; what it says may be from before a restore.
-            message = f"Consul at {self._settings.address} knows no leader ({path})"
+            message = f"Consul at {self.settings.address} knows no leader ({path})"
             raise RegistryUnavailable(message)
         return base.Response(response.status, response.headers, text, response.data)
+
+
+class Pending:
+    """A call that was sent on a connection of its own, and whose answer was not read yet. Never repeated."""
+
+    def __init__(self, transport: Transport, pool: PlainPool | TlsPool, path: str, target: str, data: str) -> None:
+        self._transport, self._pool, self._path = transport, pool, path
+        self._connection = pool.lend()
+        try:
+            self._connection.timeout = transport.settings.connect_timeout
+            if self._connection.sock is None:
+                self._connection.connect()
+            self._connection.timeout = transport.settings.timeout
+            self._connection.request("PUT", target, body=data, headers=transport.said)
+        except FAILURES as error:
+            raise self._failed(error) from error
+
+    def result(self, callback: Callback) -> Any:
+        """Wait for the answer."""
+        try:
+            response = self._connection.getresponse()
+        except FAILURES as error:
+            raise self._failed(error) from error
+        self._pool.give_back(self._connection)
+        return _decoded(callback, self._transport.answer(self._path, response))
+
+    def abandon(self) -> None:
+        """Never read the answer."""
+        self._connection.close()
+
+    def _failed(self, error: Exception) -> RegistryUnavailable:
+        self._connection.close()
+        return self._transport.unreachable(self._path, error)
 
 
 def _decoded(callback: Callback, response: Any) -> Any:
