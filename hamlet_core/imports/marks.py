@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from hamlet_core.api import StandingImport
 from hamlet_core.imports.offers import MARK_GRACE, Offers
 
 
@@ -13,18 +14,25 @@ class Marks:
 
     def __init__(self) -> None:
         self._stands: dict[str, datetime] = {}
+        self._known: set[str] = set()
         self._asked: dict[str, datetime] = {}
 
     def stands(self, peer: str) -> datetime | None:
         """Since when the registry says that `peer` is lost."""
         return self._stands.get(peer)
 
-    def listed(self, marks: dict[str, datetime]) -> None:
-        """Take what the registry says of all peers."""
-        self._stands = dict(marks)
+    def listed(self, standing: Iterable[StandingImport]) -> None:
+        """Take what a listing of the registry says: of peers without entries it says nothing."""
+        self._stands = {}
+        self._known = set()
+        for entry in standing:
+            self._known.add(entry.key.peer)
+            if entry.lost_since is not None:
+                self._stands[entry.key.peer] = entry.lost_since
 
     def told(self, peer: str, lost_since: datetime | None) -> None:
         """The registry now says this of `peer`."""
+        self._known.add(peer)
         self._asked.pop(peer, None)
         if lost_since is None:
             self._stands.pop(peer, None)
@@ -37,7 +45,7 @@ class Marks:
         for offers in peers:
             stands, asked = self._stands.get(offers.peer), self._asked.get(offers.peer)
             wanted = offers.wanted_mark(now, stands)
-            if wanted == stands:
+            if wanted == stands and not self._in_doubt(offers):
                 self._asked.pop(offers.peer, None)
             elif asked is None or now >= asked + MARK_GRACE:
                 self._asked[offers.peer] = now
@@ -47,8 +55,15 @@ class Marks:
     def next_due(self, offers: Offers, now: datetime) -> datetime | None:
         """When `due` may have something about this peer although nothing happens."""
         stands, asked, since = self._stands.get(offers.peer), self._asked.get(offers.peer), offers.lost_since
-        if offers.wanted_mark(now, stands) != stands:
+        if offers.wanted_mark(now, stands) != stands or self._in_doubt(offers):
             return now if asked is None else asked + MARK_GRACE
         if offers.settings is None or since is None or since == stands or offers.live or not offers.standing:
             return None
         return since + MARK_GRACE
+
+    def _in_doubt(self, offers: Offers) -> bool:
+        """Whether an old mark may be left of a peer that is back.
+
+        It would speak for the entries the peer has now, and end their retention at once after a restart.
+        """
+        return offers.complete and bool(offers.standing) and offers.peer not in self._known

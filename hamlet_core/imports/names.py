@@ -95,11 +95,13 @@ class NameTable:
         """Names of our own services, lower-case: never given to an import. Set by `set_local`."""
 
     def set_local(self, names: frozenset[str]) -> tuple[ImportKey, ...]:
-        """Take the lower-case names of our own services; return the imports that have one of the new ones."""
-        came = names - self.local
+        """Take the lower-case names of our own services; return the imports under a name that came or went."""
+        changed = names ^ self.local
         self._released |= self.local - names
         self.local = names
-        keys = [key for name in sorted(came) for key in (self._assigned.get(name), self._occupied.get(name)) if key]
+        keys = [
+            key for name in sorted(changed) for key in (self._assigned.get(name), self._occupied.get(name)) if key
+        ]
         return tuple(dict.fromkeys(keys))
 
     def holder(self, name: str) -> ImportKey | None:

@@ -59,6 +59,8 @@ class Offers:
     held: dict[str, Held] = field(default_factory=dict)
     standing: dict[str, StandingImport] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
+    yielding: set[str] = field(default_factory=set)
+    """Entries without a known content that leave for no reason but a local service of their name."""
     present: set[str] = field(default_factory=set)
     fresh: set[str] = field(default_factory=set)
     new: set[str] = field(default_factory=set)
@@ -124,6 +126,7 @@ class Offers:
             table.pop(name, None)
         self.fresh.discard(name)
         self.new.discard(name)
+        self.yielding.discard(name)
 
     def missing(self) -> list[str]:
         """What is present and was not mentioned on the stream; what is held already is not counted."""

@@ -122,7 +122,7 @@ class Reconciler:
                 wanted is not None and listed[entry.key].local_name == wanted.imported.local_name
             ):
                 listed[entry.key] = entry
-        self._marks.listed({entry.key.peer: entry.lost_since for entry in standing if entry.lost_since})
+        self._marks.listed(standing)
         in_flight = self._table.writes.in_flight
         for offers in self._peers.values():
             for name in list(offers.standing):
@@ -271,7 +271,11 @@ class Reconciler:
         return tuple(change for change in table.changes(keys) if table.take(change, now))
 
     def marks(self, now: datetime) -> list[tuple[str, datetime | None]]:
-        """What `registry_mark_peer` should be told; report with `marked`, or be asked again after a while."""
+        """What `registry_mark_peer` should be told; report with `marked`, or be asked again after a while.
+
+        A peer with the first entries since a listing without any is told as there (None) once, since an
+        old mark of it may be left.
+        """
         return self._marks.due(self._peers.values(), now) if self._table.ready else []
 
     def next_due(self, now: datetime) -> datetime | None:

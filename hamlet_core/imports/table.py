@@ -112,6 +112,7 @@ class ImportTable:
             self.writes.forget(key)
         offers.wanted[key.name] = wanted
         offers.leaving.discard(key.name)
+        offers.yielding.discard(key.name)
         self._touch(offers, key.name)
 
     def _decline(self, offers: Offers, name: str, reason: str, *, waits: bool) -> str:
@@ -201,7 +202,7 @@ class ImportTable:
             offers.new.discard(name)
         if offers.dismissed:
             offers.leaving.add(name)
-        elif name not in offers.services and entry.local_name in self.names.local:
+        elif name not in offers.services:
             self.yield_to_local(offers, name)
         self._touch(offers, name)
 
@@ -210,6 +211,7 @@ class ImportTable:
         key = ImportKey(offers.peer, name)
         offers.standing.pop(name, None)
         offers.leaving.discard(name)
+        offers.yielding.discard(name)
         self.names.vacate(key)
         if name not in offers.wanted:
             offers.held.pop(name, None)
@@ -217,11 +219,18 @@ class ImportTable:
         self._touch(offers, name)
 
     def yield_to_local(self, offers: Offers, name: str) -> None:
-        """A local service has the name under which `name` stands, kept from before without its content."""
-        if offers.settings is not None:  # an orphan is the operator's to remove
-            local = offers.standing[name].local_name
-            offers.refuse(name, f"the name {local} is now that of a local service, which goes first")
-            self.unwant(offers, name)
+        """Take out `name`, kept from before without its content, when a local service has its name; or keep it."""
+        local = offers.standing[name].local_name
+        if local in self.names.local:
+            if offers.settings is not None and name not in offers.leaving:  # an orphan is the operator's to remove
+                offers.refuse(name, f"the name {local} is now that of a local service, which goes first")
+                offers.yielding.add(name)
+                self.unwant(offers, name)
+        elif name in offers.yielding:
+            offers.yielding.discard(name)
+            offers.leaving.discard(name)
+            offers.refused.pop(name, None)
+            self._touch(offers, name)
 
     def rename_evicted(self) -> None:
         """Give another name to each import whose own stands for an entry that nobody takes out."""

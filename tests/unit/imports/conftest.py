@@ -54,6 +54,7 @@ class Bench:
         self.config = config
         self.now = START
         self.entries: dict[ImportKey, StandingImport] = {}
+        self.holders: dict[str, ImportKey] = {}
         self.marks: dict[str, datetime] = {}
         self.log: list[str] = []
         self.reconciler = Reconciler("main", config)
@@ -93,13 +94,15 @@ class Bench:
     def apply(self, change: WriteImport | RemoveImport) -> None:
         if isinstance(change, WriteImport):
             wanted = change.service
-            for other in self.entries.values():
-                assert other.key == wanted.key or other.local_name != wanted.local_name, (other, wanted)
+            holder = self.holders.get(wanted.local_name, change.key)
+            assert holder == change.key or holder not in self.entries, (holder, change)
+            self.holders[wanted.local_name] = change.key
             self.entries[change.key] = StandingImport(
                 key=change.key, local_name=wanted.local_name, digest=wanted.digest
             )
         else:
             self.entries.pop(change.key, None)
+            self.holders.pop(change.local_name, None)
 
     def plan(self) -> list[str]:
         """What is planned, in words; it is applied and recorded."""
@@ -163,6 +166,7 @@ class Bench:
         """The catalog has these names, and the registry has taken them."""
         self.catalog(*names, peer=peer)
         self.work()
+        self.mark()
 
     def standing(self, peer: str = "east") -> list[str]:
         """Local names of the peer's entries."""

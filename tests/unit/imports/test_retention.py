@@ -257,6 +257,20 @@ def test_a_mark_that_was_not_told_is_asked_for_again_after_a_while(bench):
     assert len(it.mark()) == 1
 
 
+def test_an_old_mark_that_no_listing_can_show_is_taken_away_with_the_first_entry(bench):
+    it = bench()
+    it.marks["east"] = it.now - timedelta(days=2)
+    it.restart()
+    it.catalog("a")
+    it.work()
+    assert it.reconciler.next_due(it.now) == it.now
+    assert it.mark() == [("east", None)]
+    assert it.mark() == []
+    it.later(minutes=1)
+    it.restart()
+    assert it.work() == []
+
+
 def test_a_mark_that_someone_took_away_is_made_again(bench):
     it = bench()
     it.sync("a")
@@ -541,6 +555,26 @@ def test_a_local_service_withdraws_also_what_a_lost_peer_left(bench):
     assert it.status().rejected == {"a": "the name a is now that of a local service, which goes first"}
     it.reconciler.set_local_names({"a", "b"})
     assert it.work() == ["-b"]
+
+
+def test_what_a_lost_peer_left_stays_when_the_local_service_goes_before_it_was_removed(bench):
+    it = bench()
+    it.sync("a", "b")
+    it.restart()
+    it.reconciler.set_local_names({"a"})
+    it.reconciler.set_local_names(set())
+    assert it.work() == []
+    assert it.status().rejected == {}
+
+
+def test_a_local_service_that_goes_does_not_keep_what_goes_for_another_reason(bench):
+    it = bench()
+    it.sync("a", "b")
+    it.restart()
+    it.reconciler.set_local_names({"a"})
+    it.reconciler.leave("east", it.now)
+    it.reconciler.set_local_names(set())
+    assert it.work() == ["-a", "-b"]
 
 
 def test_a_local_service_that_came_before_the_listing_withdraws_too(bench):
