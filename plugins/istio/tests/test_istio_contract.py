@@ -29,9 +29,3 @@ class TestPlainContract(_Contract):
     """Service and Endpoints, as on a cluster without discovery/v1."""
 
     options = MappingProxyType({"mode": "kubernetes"})
-
-
-class TestSlicesContract(_Contract):
-    """Service and EndpointSlice."""
-
-    options = MappingProxyType({"mode": "kubernetes", "endpoints_api": "discovery.k8s.io/v1beta1"})

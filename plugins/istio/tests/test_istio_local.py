@@ -1,0 +1,181 @@
+"""What becomes a service of the mesh: tables for the rules, and the real API for what is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hamlet_istio.local import protocol_of
+
+from hamlet_core.api import Protocol, Snapshot
+from hamlet_core.api.testing import imported_service
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+SERVICES = "/api/v1/namespaces/{namespace}/services"
+SLICES = "/apis/discovery.k8s.io/v1beta1/namespaces/{namespace}/endpointslices"
+ENDPOINTS = "/api/v1/namespaces/{namespace}/endpoints"
+ENTRIES = "/apis/networking.istio.io/v1/namespaces/{namespace}/serviceentries"
+WORKLOADS = "/apis/networking.istio.io/v1/namespaces/{namespace}/workloadentries"
+SECONDS = 20.0
+
+
+@pytest.mark.parametrize(
+    ("name", "app_protocol", "protocol"),
+    [
+        ("http", None, Protocol.HTTP),
+        ("HTTP-web", None, Protocol.HTTP),
+        ("http2-x", None, Protocol.HTTP2),
+        ("https", None, Protocol.HTTPS),
+        ("grpc-api", None, Protocol.GRPC),
+        ("grpc-web", None, Protocol.GRPC),
+        ("mongo-0", None, Protocol.MONGO),
+        ("tls-db", None, Protocol.TLS),
+        ("tcp", None, Protocol.TCP),
+        ("mysql", None, Protocol.TCP),
+        ("httpx", None, Protocol.TCP),
+        ("", None, Protocol.TCP),
+        ("tcp", "http", Protocol.HTTP),
+        ("http", "tcp", Protocol.TCP),
+        ("http", "kubernetes.io/h2c", Protocol.HTTP2),
+        ("web", "kubernetes.io/wss", Protocol.HTTPS),
+        ("http", "example.com/own", Protocol.TCP),
+    ],
+)
+def test_app_protocol_goes_before_the_name_of_the_port(
+    name: str, app_protocol: str | None, protocol: Protocol
+) -> None:
+    assert protocol_of(name, app_protocol) is protocol
+
+
+def test_a_service_is_told_with_its_ports_labels_annotations_and_identities(
+    cluster: Any, open_registry: Callable[..., Any]
+) -> None:
+    cluster.add_pod("orders-1", "orders")
+    cluster.add_pod("orders-2", "orders-canary")
+    notes = {
+        "hamlet.federation/publish-to": "north, east",
+        "hamlet.federation/description": "All orders",
+        "hamlet.federation/tags": "v2,shop",
+    }
+    name = cluster.add_service(
+        "orders",
+        [
+            {"name": "http", "port": 80, "targetPort": 8080},
+            {"name": "grpc-api", "port": 90},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+        ],
+        ("10.0.0.5", "10.0.0.6"),
+        unready=("10.0.0.7",),
+        pods={"10.0.0.5": "orders-1", "10.0.0.6": "orders-2", "10.0.0.7": "orders-3"},
+        metadata={"labels": {"team": "shop"}, "annotations": notes},
+    )
+    service = open_registry(cluster).watch().state[name]
+    assert [(p.name, p.port, p.protocol) for p in service.ports] == [("http", 80, "HTTP"), ("grpc-api", 90, "GRPC")]
+    assert [(e.address, e.port, e.labels) for e in service.endpoints] == [
+        ("10.0.0.5", 90, ("grpc-api",)),
+        ("10.0.0.5", 8080, ("http",)),
+        ("10.0.0.6", 90, ("grpc-api",)),
+        ("10.0.0.6", 8080, ("http",)),
+    ]
+    namespace = cluster.namespace
+    assert service.sans == (
+        f"spiffe://west.example/ns/{namespace}/sa/orders",
+        f"spiffe://west.example/ns/{namespace}/sa/orders-canary",
+    )
+    assert (service.publish_to, service.tags) == (("east", "north"), ("shop", "v2"))
+    assert (service.description, service.labels) == ("All orders", {"team": "shop"})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"unready": True}, {"endpoints": 2}),
+        ({"publish_annotation": None}, {"publish_to": ()}),
+        ({"publish_annotation": "example.com/to"}, {"publish_to": ("all",)}),
+        ({"trust_domain": "cluster.local"}, {"sans": "spiffe://cluster.local/ns/{namespace}/sa/one"}),
+        ({"san": "{name}.example"}, {"sans": "orders.example"}),
+        ({"san": ""}, {"sans": None}),
+        ({"mode": "kubernetes"}, {"sans": None}),
+    ],
+)
+def test_options_say_what_counts(
+    make_cluster: Callable[..., Any], open_registry: Callable[..., Any], options: dict[str, Any], expected: Any
+) -> None:
+    cluster = make_cluster(**options)
+    cluster.add_pod("pod", "one")
+    notes = {"hamlet.federation/publish-to": "east", "example.com/to": "all"}
+    pods = {"10.0.0.5": "pod", "10.0.0.6": "pod"}
+    name = cluster.add_service("orders", unready=("10.0.0.6",), pods=pods, metadata={"annotations": notes})
+    service = open_registry(cluster).watch().state[name]
+    found: dict[str, Any] = {"endpoints": len(service.endpoints), "publish_to": service.publish_to}
+    found["sans"] = service.sans[0] if service.sans else None
+    expected = {k: v.format(namespace=cluster.namespace) if isinstance(v, str) else v for k, v in expected.items()}
+    assert found | expected == found
+
+
+def test_headless_services_and_virtual_machines_count_and_aliases_and_imports_do_not(
+    cluster: Any, open_registry: Callable[..., Any]
+) -> None:
+    opened = open_registry(cluster, external_san="spiffe://{trust_domain}/vm/{name}")
+    headless = cluster.add_service("headless", clusterIP="None")
+    cluster.put(SERVICES, "alias", {"spec": {"type": "ExternalName", "externalName": "example.com"}})
+    spec: dict[str, Any] = {"hosts": ["vm.internal"], "location": "MESH_INTERNAL", "resolution": "STATIC"}
+    spec["ports"] = [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}]
+    entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry"}
+    inline = [{"address": "10.1.0.1"}, {"address": "10.1.0.2", "ports": {"http": 81}}]
+    cluster.put(ENTRIES, "inline", {**entry, "spec": {**spec, "endpoints": inline}})
+    selecting = {**spec, "workloadSelector": {"labels": {"app": "vm"}}}
+    cluster.put(ENTRIES, "selecting", {**entry, "spec": selecting})
+    outside = {**spec, "location": "MESH_EXTERNAL", "hosts": ["api.example"]}
+    cluster.put(ENTRIES, "outside", {**entry, "spec": outside})
+    write = imported_service("stock")
+    from hamlet_core.api import WriteImport
+
+    opened.hooks.registry_apply(changes=[WriteImport(write)])
+    watching = opened.watch()
+    state = watching.state
+    assert set(state) == {headless, *(f"{name}.{cluster.namespace}" for name in ("inline", "selecting"))}
+    machine = state[f"inline.{cluster.namespace}"]
+    assert [(e.address, e.port) for e in machine.endpoints] == [("10.1.0.1", 8080), ("10.1.0.2", 81)]
+    assert machine.sans == ("spiffe://west.example/vm/inline",)
+    name = f"selecting.{cluster.namespace}"
+    assert state[name].endpoints == ()
+    workload = {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry"}
+    workload["spec"] = {"address": "10.1.0.9", "labels": {"app": "vm"}, "serviceAccount": "vm"}  # type: ignore[assignment]
+    cluster.put(WORKLOADS, "vm-1", workload)
+    found = watching.until(lambda state: state[name].endpoints, SECONDS)[name]
+    assert [(e.address, e.port) for e in found.endpoints] == [("10.1.0.9", 8080)]
+    assert found.sans == (f"spiffe://west.example/ns/{cluster.namespace}/sa/vm",)
+    cluster.remove(WORKLOADS, "vm-1")
+    watching.until(lambda state: not state[name].endpoints, SECONDS)
+    cluster.remove(ENTRIES, "inline")
+    watching.until(lambda state: f"inline.{cluster.namespace}" not in state, SECONDS)
+    assert sum(isinstance(batch, Snapshot) for batch in watching.batches) == 1
+
+
+def test_the_last_ready_endpoint_takes_the_endpoints_and_not_the_service(
+    cluster: Any, open_registry: Callable[..., Any]
+) -> None:
+    name = cluster.add_service("orders")
+    watching = open_registry(cluster).watch()
+    cluster.add_service("orders", addresses=(), unready=("10.0.0.5",))
+    assert watching.until(lambda state: not state[name].endpoints, SECONDS)[name].ports
+
+
+def test_endpoints_are_read_where_slices_are_not_wanted(cluster: Any, open_registry: Callable[..., Any]) -> None:
+    cluster.put(SERVICES, "old", {"spec": {"ports": [{"port": 80, "protocol": "TCP"}]}})
+    subset = {"addresses": [{"ip": "10.0.0.9"}], "notReadyAddresses": [{"ip": "10.0.0.8"}]}
+    cluster.put(ENDPOINTS, "old", {"subsets": [{**subset, "ports": [{"port": 8080}]}]})
+    service = open_registry(cluster, endpoints_api="v1").watch().state[f"old.{cluster.namespace}"]
+    assert [(e.address, e.port, e.labels) for e in service.endpoints] == [("10.0.0.9", 8080, ("tcp",))]
+
+
+def test_a_service_whose_pods_are_many_is_learnt_by_listing_them(
+    cluster: Any, open_registry: Callable[..., Any]
+) -> None:
+    pods = {f"10.0.1.{n}": f"many-{n}" for n in range(1, 12)}
+    for pod in pods.values():
+        cluster.add_pod(pod, "crowd")
+    name = cluster.add_service("many", addresses=tuple(pods), pods=pods)
+    assert open_registry(cluster).watch().state[name].sans[0].endswith("/sa/crowd")

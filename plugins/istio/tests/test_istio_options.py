@@ -1,0 +1,82 @@
+"""Options: what contradicts itself is refused, and the README lists every key with its default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hamlet_istio.options import IstioOptions, TlsOrigination
+from pydantic import BaseModel, ValidationError
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"token": "t"}, "belong to `server`"),
+        ({"server": "https://k:6443"}, "needs `token` or `token_file`"),
+        ({"server": "https://k:6443", "token": "t", "token_file": "t"}, "needs `token` or `token_file`"),
+        ({"server": "http://k:6443", "token": "t"}, "http only on this machine"),
+        ({"server": "k:6443", "token": "t"}, "must be a URL"),
+        ({"server": "https://k:6443", "token": "t", "context": "c"}, "either `server`"),
+        ({"in_cluster": True, "kubeconfig": "c"}, "either `in_cluster`"),
+        ({"mode": "linkerd"}, "istio"),
+        ({"import_namespace": "Imports"}, "RFC 1123"),
+        ({"virtual_addresses": "240.0.0.0"[:-2]}, "CIDR"),
+        ({"virtual_addresses": "240.0.0.1/16"}, "host bits"),
+        ({"san": "spiffe://{domain}/x"}, "filled in are"),
+        ({"san": "spiffe://{"}, "Single '{'"),
+        ({"watch": "0.5s"}, "greater than or equal"),
+        ({"timeout": "soon"}, "no duration"),
+        ({"concurrency": 0}, "greater than"),
+        ({"unknown": 1}, "Extra inputs"),
+        ({"tls": {"mode": "MUTUAL"}}, "credential_name"),
+        ({"tls": {"credential_name": "c"}}, "ISTIO_MUTUAL"),
+        ({"tls": {"mode": "SIMPLE", "private_key": "k"}}, "take MUTUAL"),
+        ({"tls": {"mode": "MUTUAL", "credential_name": "c"}}, "workload_selector"),
+        ({"tls": {"mode": "SIMPLE", "credential_name": "c", "ca_certificates": "f"}}, "either"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(says)):
+        IstioOptions(**options)
+
+
+def test_a_token_is_never_shown() -> None:
+    options = IstioOptions(server="https://k:6443", token="hush-hush")  # type: ignore[arg-type]
+    assert "hush-hush" not in repr(options) + options.model_dump_json()
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation, f"{name}.")
+        else:
+            yield f"{prefix}{name}", shown(field.get_default(call_default_factory=True))
+
+
+def shown(default: object) -> str:
+    match default:
+        case None:
+            return "none"
+        case bool():
+            return str(default).lower()
+        case timedelta():
+            return f"{default.total_seconds():g}s"
+        case tuple():
+            return ", ".join(map(str, default))
+        case dict():
+            return "none"
+    return str(default)
+
+
+def test_the_readme_lists_every_option_with_its_default() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", README.read_text(), flags=re.MULTILINE)
+    listed = {key: default.strip().replace("`", "") for key, default in rows if key != "kind"}
+    assert listed == dict(keys(IstioOptions))
+    assert set(TlsOrigination.model_fields) == {key[4:] for key in listed if key.startswith("tls.")}
