@@ -23,6 +23,9 @@ STYLES = {
 }  # fmt: skip
 """The colour of each state."""
 
+SHOWN = 10
+"""So many names of services are written out in one line."""
+
 SECTIONS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
@@ -70,12 +73,13 @@ def status(settings: Settings, as_json: bool) -> None:
     """How the agent, its registries and its peers are.
 
     Per peer and direction: connecting, syncing, live, stale (lost; what it published is kept), held (removals
-    wait for `hamlet confirm`), rejected (the peer does not know us). Exits with 1 unless all of it is well.
+    wait for `hamlet confirm`), rejected (the peer does not know us). Exits with 1 unless all of them are live or
+    syncing, every registry has reported, and there are no orphans.
     """
     document = ask(settings, "status")
     emit(document, lambda console: _show_status(console, document), as_json=as_json)
     states = {peer[way]["state"] for peer in document["peers"] for way in ("imports", "exports")}
-    if not document["ready"] or states & {"stale", "held", "rejected"}:
+    if not document["ready"] or document["orphans"] or states - {"live", "syncing"}:
         click.get_current_context().exit(Exit.FINDINGS)
 
 
@@ -92,14 +96,10 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
     ]  # fmt: skip
     console.print(table("registry", "kind", "read", "write", "error", rows=registries))
     console.print()
-    rows = [row for peer in document["peers"] for row in _peer_rows(peer)]
-    console.print(
-        table(
-            "peer", "direction", "state", "since", "offered", "in registry", "lag", "refused", "last error", rows=rows
-        )
-    )
-    for peer in document["peers"]:
-        _show_details(console, peer)
+    if document["peers"]:
+        _show_peers(console, document["peers"])
+    else:
+        console.print("no peers yet: add them under `peers` in the configuration")
     for problem in document["unpublished"]:
         console.print(
             styled(f"not published: {problem['service']} ({problem['registry']}): {problem['reason']}", "yellow")
@@ -117,6 +117,14 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
         )
 
 
+def _show_peers(console: Console, peers: list[dict[str, Any]]) -> None:
+    rows = [row for peer in peers for row in _peer_rows(peer)]
+    columns = ("peer", "direction", "state", "since", "offered", "in registry", "lag", "refused", "last error")
+    console.print(table(*columns, rows=rows))
+    for peer in peers:
+        _show_details(console, peer)
+
+
 def _peer_rows(peer: dict[str, Any]) -> Iterable[tuple[object, ...]]:
     imports, exports = peer["imports"], peer["exports"]
     error = peer["last_error"] if imports["state"] in ("connecting", "stale", "rejected") else ""
@@ -128,19 +136,27 @@ def _peer_rows(peer: dict[str, Any]) -> Iterable[tuple[object, ...]]:
 
 def _show_details(console: Console, peer: dict[str, Any]) -> None:
     imports = peer["imports"]
-    if imports["lost_since"]:
+    if imports["lost_since"] and imports["standing"]:
         console.print(
             styled(f"{peer['name']}: lost {ago(imports['lost_since'])} ago; its services are kept", "yellow")
         )
     for name, reason in imports["rejected"].items():
         console.print(styled(f"{peer['name']}: refused {name}: {reason}", "yellow"))
-    for name, held in imports["held"].items():
-        text = f"{peer['name']}: removal of {name} held for {ago(held['since'])}: {held['reason']}"
-        console.print(styled(f"{text}; `hamlet confirm {peer['name']}` lets it pass", "yellow"))
+    if imports["held"]:
+        _show_held(console, peer["name"], imports["held"])
     for fqdn, alias in imports["aliases"].items():
         console.print(f"{peer['name']}: {fqdn} is known here as {alias}: another peer has that name")
     for name, reason in peer["exports"]["rejected"].items():
         console.print(styled(f"{peer['name']} refuses {name}: {reason}", "yellow"))
+
+
+def _show_held(console: Console, peer: str, held: dict[str, dict[str, str]]) -> None:
+    """What is held for one reason is one line: there may be thousands."""
+    for reason in dict.fromkeys(each["reason"] for each in held.values()):
+        names = sorted(name for name, each in held.items() if each["reason"] == reason)
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        since = ago(min(each["since"] for each in held.values() if each["reason"] == reason))
+        console.print(styled(f"{peer}: removals held for {since}: {shown}: {reason}", "yellow"))
 
 
 @click.command()
@@ -271,8 +287,8 @@ def leave(settings: Settings, peer: str, yes: bool, as_json: bool) -> None:
 
     Also removes what a peer left behind that is no longer in the configuration.
     """
-    if not yes and not as_json:
-        click.confirm(f"Withdraw everything that came from {peer}?", abort=True)
+    if not yes:
+        click.confirm(f"Withdraw everything that came from {peer}?", abort=True, err=True)
     document = ask(settings, "leave", peer=peer)
     lines = [
         f"left {peer}"

@@ -154,7 +154,7 @@ class PublishRule(_Section):
     """Which services are published to whom, and as what. The first rule that fits a service and a peer decides."""
 
     select: Select = Field(default_factory=Select, description="Which services the rule is about.")
-    to: Names = Field(description="Names of peers, or all.")
+    to: Names = Field(description="Names of peers, or all; an empty list keeps what the rule selects from everybody.")
     name: str = Field(
         default="{name}.{domain}",
         description="The published FQDN; {name}, {registry}, {mesh} and {domain} are filled in.",

@@ -310,12 +310,19 @@ class Reconciler:
 
     def rehearse(self, config: Config, now: datetime) -> tuple[ImportChange, ...]:
         """What taking `config` would make `plan` return, beyond what it would return anyway; nothing changes."""
-        shared = [each for offers in self._peers.values() for each in offers.services.values()]
-        shared_memo: dict[int, object] = {id(each): each for each in shared}
-        twin = copy.deepcopy(self, shared_memo)
-        already = set(twin.plan(now))
-        twin.configure(config, now)
-        return tuple(change for change in twin.plan(now) if change not in already)
+        as_it_is, changed = self._twin(), self._twin()
+        already = {change.key: change for change in as_it_is.plan(now)}
+        changed.configure(config, now)
+        return tuple(change for change in changed.plan(now) if already.get(change.key) != change)
+
+    def _twin(self) -> Reconciler:
+        """A copy to try things on; the services themselves, which never change, are shared."""
+        memo: dict[int, object] = {}
+        for offers in self._peers.values():
+            memo.update((id(each), each) for each in offers.services.values())
+            memo.update((id(each), each) for each in offers.wanted.values())
+            memo.update((id(each), each) for each in offers.standing.values())
+        return copy.deepcopy(self, memo)
 
     def orphans(self) -> tuple[StandingImport, ...]:
         """Entries of peers that this registry takes nothing from: only `leave` removes them."""

@@ -244,7 +244,8 @@ def _not_installed(name: str, known: Sequence[str], *, adapter: bool) -> ConfigE
     close = difflib.get_close_matches(name, known, n=1)
     what = "registry kind" if adapter else "plugin"
     message = f"{what} {name!r} is not installed; installed: {', '.join(known) or 'none'}"
-    return ConfigError(message, mend=f"write {close[0]!r}" if close else f"pip install hamlet-{name}")
+    install = f"install the distribution that provides it, by convention `pip install hamlet-{name}`"
+    return ConfigError(message, mend=f"write {close[0]!r}" if close else install)
 
 
 def _cause(error: BaseException) -> str:

@@ -111,7 +111,8 @@ def decide(service: LocalService, registry: str, policy: Policy, now: datetime) 
     for peer in policy.peers if fitting else ():
         for number, rule in fitting:
             if concerns(rule, peer) and (not rule.select.marked or _asks_for(service, peer)):
-                deciding.setdefault(number, set()).add(peer)
+                if rule.to:
+                    deciding.setdefault(number, set()).add(peer)
                 break
     forms: dict[tuple[str, bool], Published] = {}
     problems = []
@@ -130,8 +131,8 @@ def decide(service: LocalService, registry: str, policy: Policy, now: datetime) 
 
 
 def concerns(rule: PublishRule, peer: str) -> bool:
-    """Whether the rule names the peer; what it selects is another question."""
-    return rule.to == "all" or peer in rule.to
+    """Whether the rule decides for the peer; what it selects is another question. Without peers it does for all."""
+    return rule.to == "all" or not rule.to or peer in rule.to
 
 
 def fits(select: Select, service: LocalService, registry: str) -> bool:
@@ -157,7 +158,7 @@ def audience_of(policy: Policy, peer: str) -> str:
     that the policy does not know sees nothing, whatever rules are for `all`.
     """
     rules = [rule for rule in policy.rules if peer in policy.peers and concerns(rule, peer)]
-    text = "\n".join(rule.model_dump_json(exclude={"to"}) for rule in rules)
+    text = "\n".join(rule.model_dump_json(exclude={"to"} if rule.to else None) for rule in rules)
     key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return f"{key}@{peer}" if any(rule.select.marked for rule in rules) else key
 

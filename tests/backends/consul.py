@@ -256,6 +256,14 @@ class Consul:
     def pause(self) -> None:
         """Let it hang: it accepts connections and never answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not self._stopped():  # the signal reaches one thread after the other
+            assert time.monotonic() < deadline, f"process {self.pid} does not stop"
+            time.sleep(0.005)
+
+    def _stopped(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
     def resume(self) -> None:
         """Let it go on."""

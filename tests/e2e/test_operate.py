@@ -44,7 +44,7 @@ def linked(west: Mesh, east: Mesh, launch: Launch) -> tuple[Mesh, Mesh]:
     for agent, peer in zip(agents, ("east", "west"), strict=True):
         agent.state(peer, "imports", "live")
         agent.state(peer, "exports", "live")
-    wait_until(lambda: east.imported("west"))
+    wait_until(lambda: east.imported_names("west"))
     return west, east
 
 
@@ -76,7 +76,7 @@ def test_plan_shows_what_a_change_would_do_and_does_nothing(linked: tuple[Mesh, 
     assert plan["imports"] == [
         {"action": "delete", "service": "orders.west.example", "peer": "west", "registry": "east"}
     ]
-    assert east.imported("west"), "nothing was done"
+    assert east.imported_names("west"), "nothing was done"
     east.config_path.write_text(east_file)
     other = west.folder / "other.yaml"
     original = west.config_path.read_bytes()
@@ -93,7 +93,7 @@ def test_a_broken_configuration_is_not_taken_over_and_says_where_it_is_wrong(lin
     said = hamlet(west, "config", "check", expect=2)
     assert "hamlet.yaml:" in said
     assert "nonsense" in said
-    assert east.imported("west"), "the running agent goes on with the old one"
+    assert east.imported_names("west"), "the running agent goes on with the old one"
 
 
 def test_without_an_agent_the_commands_say_so_with_an_exit_code_of_their_own(west: Mesh) -> None:
@@ -111,7 +111,7 @@ def test_leaving_a_configured_peer_removes_what_came_from_it_and_says_what_is_le
     _, east = linked
     said = hamlet(east, "leave", "west", "--yes")
     assert "remove peers.west" in said
-    assert not east.imported("west")
+    assert not east.imported_names("west")
     unknown = hamlet(east, "leave", "nobody", "--yes", expect=1)
     assert "nobody" in unknown
 
@@ -125,7 +125,7 @@ def test_a_mass_removal_that_is_only_inferred_is_held_until_it_is_confirmed(
         west.write_service(f"s{number}")
     owner = launch(west)
     launch(east)
-    wait_until(lambda: len(east.imported("west")) == 4)
+    wait_until(lambda: len(east.imported_names("west")) == 4)
     owner.end()
     for number in range(3):
         west.remove_service(f"s{number}")
@@ -135,9 +135,9 @@ def test_a_mass_removal_that_is_only_inferred_is_held_until_it_is_confirmed(
         what="three of four are missing from the new catalog",
     )
     assert len(status["peers"][0]["imports"]["held"]) == 3
-    assert len(east.imported("west")) == 4
+    assert len(east.imported_names("west")) == 4
     assert hamlet_json(east, "confirm", "west")["removed"] == 3
-    wait_until(lambda: set(east.imported("west")) == {"s3.west.example"})
+    wait_until(lambda: east.imported_names("west") == {"s3.west.example"})
 
 
 def hamlet_any(mesh: Mesh, *arguments: str) -> str:
@@ -159,9 +159,9 @@ def test_two_peers_with_one_name_get_an_alias_that_is_reported(west: Mesh, east:
     east.configure({"west": west.peer(), "north": north.peer()})
     launch(west)
     launch(east)
-    wait_until(lambda: east.imported("west"))
+    wait_until(lambda: east.imported_names("west"))
     launch(north)
-    wait_until(lambda: east.imported("north"))
+    wait_until(lambda: east.imported_names("north"))
     assert "orders-north.shared.example" in east.imported("north")["orders.shared.example"]
     peers = {peer["name"]: peer for peer in hamlet_json(east, "status")["peers"]}
     assert peers["north"]["imports"]["aliases"] == {"orders.shared.example": "orders-north.shared.example"}

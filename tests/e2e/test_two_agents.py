@@ -24,13 +24,13 @@ def test_services_appear_change_and_go_in_both_directions(west: Mesh, east: Mesh
     west.write_service("orders")
     east.write_service("stock")
     agents = launch(west), launch(east)
-    wait_until(lambda: "orders.west.example" in east.imported("west"))
-    wait_until(lambda: "stock.east.example" in west.imported("east"))
+    wait_until(lambda: "orders.west.example" in east.imported_names("west"))
+    wait_until(lambda: "stock.east.example" in west.imported_names("east"))
     west.write_service("orders", tag="v2")
     wait_until(lambda: "v2" in east.imported("west")["orders.west.example"])
     west.remove_service("orders")
-    wait_until(lambda: not east.imported("west"))
-    assert set(west.imported("east")) == {"stock.east.example"}
+    wait_until(lambda: not east.imported_names("west"))
+    assert west.imported_names("east") == {"stock.east.example"}
     for agent, peer in zip(agents, ("east", "west"), strict=True):
         agent.state(peer, "imports", "live")
         agent.state(peer, "exports", "live")
@@ -63,12 +63,12 @@ def test_a_restart_loses_and_deletes_nothing_and_writes_nothing_anew(west: Mesh,
     for number in range(20):
         west.write_service(f"s{number}")
     owner, consumer = launch(west), launch(east)
-    wait_until(lambda: len(east.imported("west")) == 20)
+    wait_until(lambda: len(east.imported_names("west")) == 20)
     folder = east.folder / "mesh" / "imported" / "west"
     before = {path.name: path.stat().st_ino for path in folder.glob("s*")}
     for agent in (consumer, owner):
         assert agent.end() == 0
-        assert len(east.imported("west")) == 20
+        assert len(east.imported_names("west")) == 20
         agent.start()
         consumer.state("west", "imports", "live")
         assert {path.name: path.stat().st_ino for path in folder.glob("s*")} == before, "the same files"
@@ -85,10 +85,10 @@ def test_a_stopped_peer_is_noticed_and_what_it_had_is_kept_until_retention_ends(
     owner.send(signal.SIGSTOP)
     found = consumer.state("west", "imports", "stale", within=40)
     assert found["imports"]["lost_since"]
-    assert set(east.imported("west")) == {"orders.west.example"}
-    wait_until(lambda: not east.imported("west"), what="retention ends")
+    assert east.imported_names("west") == {"orders.west.example"}
+    wait_until(lambda: not east.imported_names("west"), what="retention ends")
     owner.send(signal.SIGCONT)
-    wait_until(lambda: east.imported("west"), what="it comes back", within=60)
+    wait_until(lambda: east.imported_names("west"), what="it comes back", within=60)
 
 
 def test_removing_a_peer_withdraws_at_once_and_sighup_leaves_other_streams_alone(
@@ -100,13 +100,13 @@ def test_removing_a_peer_withdraws_at_once_and_sighup_leaves_other_streams_alone
         mesh.write_service("orders")
     east.configure({"west": west.peer(), "north": north.peer()})
     agents = {mesh.name: launch(mesh) for mesh in (west, north, east)}
-    wait_until(lambda: east.imported("west") and east.imported("north"))
+    wait_until(lambda: east.imported_names("west") and east.imported_names("north"))
     agents["east"].state("north", "imports", "live")
     since = agents["east"].peer("north")["streams"][0]["since"]
     east.configure({"north": north.peer()})
     agents["east"].send(signal.SIGHUP)
-    wait_until(lambda: not east.imported("west"), what="west is gone from east's registry")
-    assert set(east.imported("north")) == {"orders.north.example"}
+    wait_until(lambda: not east.imported_names("west"), what="west is gone from east's registry")
+    assert east.imported_names("north") == {"orders.north.example"}
     assert agents["east"].peer("north")["streams"][0]["since"] == since, "its stream stayed up"
 
 
@@ -115,11 +115,11 @@ def test_policy_changes_reach_a_standing_stream(west: Mesh, east: Mesh, launch: 
     for name in ("a", "b"):
         west.write_service(name)
     owner, consumer = launch(west, "--watch"), launch(east)
-    wait_until(lambda: len(east.imported("west")) == 2)
+    wait_until(lambda: len(east.imported_names("west")) == 2)
     consumer.state("west", "imports", "live")
     since = owner.peer("east")["streams"][0]["since"]
     west.configure({"east": east.peer()}, publish=[{"select": {"name": "a"}, "to": "all", "direct": True}])
-    wait_until(lambda: set(east.imported("west")) == {"a.west.example"}, what="b is withdrawn")
+    wait_until(lambda: east.imported_names("west") == {"a.west.example"}, what="b is withdrawn")
     assert owner.peer("east")["streams"][0]["since"] == since
 
 
@@ -143,7 +143,7 @@ def test_streams_whose_authority_was_removed_are_closed_and_others_stay(
     replaced.replace(west.bundle)  # east now trusts another authority for west's trust domain
     wait_until(lambda: not consumer.peer("west")["streams"], what="the stream is closed")
     consumer.state("west", "imports", "stale")
-    assert set(east.imported("west")) == {"orders.west.example"}, "and nothing is deleted"
+    assert east.imported_names("west") == {"orders.west.example"}, "and nothing is deleted"
     replaced.write_bytes(west_bundle)
     replaced.replace(west.bundle)
     consumer.state("west", "imports", "live", within=60)
@@ -156,16 +156,16 @@ def test_leaving_a_peer_withdraws_what_came_from_it_and_removes_orphans(
     west.write_service("orders")
     launch(west)
     consumer = launch(east)
-    wait_until(lambda: east.imported("west"))
+    wait_until(lambda: east.imported_names("west"))
     consumer.end()
     east.configure({})
     consumer.start()
     orphans = wait_until(lambda: consumer.status().get("orphans"))
     assert orphans == [{"peer": "west", "service": "orders.west.example"}]
-    assert east.imported("west"), "an orphan is not removed by itself"
+    assert east.imported_names("west"), "an orphan is not removed by itself"
     assert any("hamlet leave west" in finding["mend"] for finding in consumer.ask("check")["findings"])
     assert consumer.ask("leave", peer="west")["removed"]
-    assert not east.imported("west")
+    assert not east.imported_names("west")
 
 
 def test_two_agents_on_one_folder_one_writes_and_the_other_says_so(west: Mesh, east: Mesh, launch: Launch) -> None:
@@ -176,7 +176,7 @@ def test_two_agents_on_one_folder_one_writes_and_the_other_says_so(west: Mesh, e
     west.write_service("orders")
     launch(west)
     launch(east)
-    wait_until(lambda: east.imported("west"))
+    wait_until(lambda: east.imported_names("west"))
     second = launch(twin)
     found = second.state("west", "imports", "syncing", "live")
     assert found

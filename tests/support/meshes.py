@@ -117,6 +117,15 @@ class Mesh:
         """Deregister a service."""
         (self.services / f"{name}.yaml").unlink()
 
+    def imported_names(self, peer: str) -> set[str]:
+        """Names of what stands imported from a peer; reads no file, so it may be asked often of many."""
+        folder = self.folder / "mesh" / "imported" / peer
+        return (
+            {path.stem for path in folder.glob("*.yaml") if not path.name.startswith(".")}
+            if folder.is_dir()
+            else set()
+        )
+
     def imported(self, peer: str) -> dict[str, str]:
         """File contents of what stands imported from a peer, by service name."""
         folder = self.folder / "mesh" / "imported" / peer

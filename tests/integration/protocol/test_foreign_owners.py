@@ -48,7 +48,7 @@ async def test_a_v1alpha1_owner_may_leave_every_nonce_empty(west: Mesh, east: Me
     west.configure({"east": east.peer(api="v1alpha1")})
     async with serving(east, west, v1alpha1=owner), running(west) as agent:
         await agent.state("east", "imports", "live")
-        assert set(west.imported("east")) == {"a.east.example", "b.east.example"}
+        assert west.imported_names("east") == {"a.east.example", "b.east.example"}
         assert [(a.response_nonce, a.status.code) for a in answers] == [("", 0), ("", 0)]
 
 
@@ -68,9 +68,11 @@ async def test_a_catalog_ends_with_silence_where_the_owner_does_not_say_so(west:
     stop_first = asyncio.Event()
     west.configure({"east": east.peer(api="v1alpha1")})
     async with serving(east, west, v1alpha1=owner), running(west) as agent:
-        await eventually(lambda: len(west.imported("east")) == 5)
+        await eventually(lambda: len(west.imported_names("east")) == 5)
         stop_first.set()
-        await eventually(lambda: len(west.imported("east")) == 4, what="e is inferred gone after the second catalog")
+        await eventually(
+            lambda: len(west.imported_names("east")) == 4, what="e is inferred gone after the second catalog"
+        )
         assert (await agent.state("east", "imports", "live"))["imports"]["held"] == {}
 
 
@@ -89,14 +91,14 @@ async def test_an_empty_catalog_is_silence_too_and_what_it_would_remove_is_held(
     again = asyncio.Event()
     west.configure({"east": east.peer(api="v1alpha1")})
     async with serving(east, west, v1alpha1=owner), running(west) as agent:
-        await eventually(lambda: west.imported("east"))
+        await eventually(lambda: west.imported_names("east"))
         full = False
         again.set()
         held = await agent.state("east", "imports", "held")
         assert set(held["imports"]["held"]) == {"a.east.example"}
-        assert set(west.imported("east")) == {"a.east.example"}
+        assert west.imported_names("east") == {"a.east.example"}
         assert agent.agent.importer.confirm("east") == 1
-        await eventually(lambda: not west.imported("east"), what="the removal passes once it is confirmed")
+        await eventually(lambda: not west.imported_names("east"), what="the removal passes once it is confirmed")
 
 
 async def test_create_of_the_known_update_and_delete_of_the_unknown_are_taken_as_they_are_meant(
@@ -121,7 +123,7 @@ async def test_create_of_the_known_update_and_delete_of_the_unknown_are_taken_as
     async with serving(east, west, v1alpha1=owner), running(west) as agent:
         await agent.state("east", "imports", "live")
         assert codes == [0, 0, 0, 0]
-        assert set(west.imported("east")) == {"a.east.example", "b.east.example"}
+        assert west.imported_names("east") == {"a.east.example", "b.east.example"}
         assert "new" in west.imported("east")["a.east.example"]
 
 
@@ -147,8 +149,8 @@ async def test_an_owner_may_push_before_our_first_request_has_arrived(west: Mesh
 
     west.configure({"east": east.peer()})
     async with serving(east, west, v1alpha2=owner), running(west):
-        await eventually(lambda: west.imported("east"))
-        assert set(west.imported("east")) == {"early.east.example"}
+        await eventually(lambda: west.imported_names("east"))
+        assert west.imported_names("east") == {"early.east.example"}
 
 
 async def test_an_early_clean_end_is_a_failure_backed_off_and_reported(west: Mesh, east: Mesh) -> None:
@@ -179,7 +181,7 @@ async def test_several_responses_may_be_under_way_at_once(west: Mesh, east: Mesh
     west.configure({"east": east.peer()})
     async with serving(east, west, v1alpha2=owner), running(west):
         await eventually(lambda: len(answered) == 50)
-        assert len(west.imported("east")) == 50
+        assert len(west.imported_names("east")) == 50
 
 
 async def test_an_owner_that_sends_faster_than_we_apply_is_slowed_down_and_loses_nothing(
@@ -203,8 +205,8 @@ async def test_an_owner_that_sends_faster_than_we_apply_is_slowed_down_and_loses
 
     west.configure({"east": east.peer(quiet="2s")})
     async with serving(east, west, v1alpha2=owner), running(west) as agent:
-        await eventually(lambda: len(west.imported("east")) > 0)
-        await eventually(lambda: len(west.imported("east")) == count, within=90)
+        await eventually(lambda: len(west.imported_names("east")) > 0)
+        await eventually(lambda: len(west.imported_names("east")) == count, within=90)
         await agent.state("east", "imports", "live")
         assert sent == count
 
@@ -217,7 +219,7 @@ async def test_an_owner_that_never_reads_our_answers_stalls_nobody(west: Mesh, e
 
     west.configure({"east": east.peer()})
     async with serving(east, west, v1alpha2=owner), running(west):
-        await eventually(lambda: len(west.imported("east")) == 500, within=60)
+        await eventually(lambda: len(west.imported_names("east")) == 500, within=60)
 
 
 async def test_a_service_that_breaks_a_rule_is_refused_with_the_reason_and_the_rest_goes_on(
@@ -252,7 +254,7 @@ async def test_a_service_that_breaks_a_rule_is_refused_with_the_reason_and_the_r
     west.configure({"east": east.peer(accept=["*.east.example", "*.west.example"])})
     async with serving(east, west, v1alpha2=owner), running(west) as agent:
         await eventually(lambda: len(answers) == len(cases))
-        assert set(west.imported("east")) == {"good.east.example", "last.east.example"}
+        assert west.imported_names("east") == {"good.east.example", "last.east.example"}
         rejected = agent.peer("east")["imports"]["rejected"]
     assert answers["good"] == answers["last"] == (0, "")
     invalid = {nonce: message for nonce, (code, message) in answers.items() if code == 3}
@@ -285,7 +287,7 @@ async def test_a_peer_over_its_quota_keeps_what_it_has_and_is_told_why_no_more_i
         await eventually(lambda: len(answers) == 6)
         assert [code for code, _ in answers] == [0, 0, 0, 3, 3, 0]
         assert "max_services" in answers[3][1]
-        assert len(west.imported("east")) == 3
+        assert len(west.imported_names("east")) == 3
 
 
 @pytest.mark.parametrize("api", ["v1alpha2", "auto"])
@@ -298,11 +300,11 @@ async def test_auto_falls_back_to_v1alpha1_and_nothing_else_does(west: Mesh, eas
     west.configure({"east": east.peer(api=api, backoff_cap="1s")})
     async with serving(east, west, v1alpha1=owner), running(west) as agent:
         if api == "auto":
-            await eventually(lambda: west.imported("east"))
+            await eventually(lambda: west.imported_names("east"))
         else:
             await eventually(lambda: "UNIMPLEMENTED" in (agent.peer("east")["last_error"] or "").upper()
                              or "not found" in agent.peer("east")["last_error"].lower())  # fmt: skip
-            assert not west.imported("east")
+            assert not west.imported_names("east")
 
 
 async def test_unauthenticated_stops_the_link_until_a_reload(west: Mesh, east: Mesh, make_mesh) -> None:  # type: ignore[no-untyped-def]

@@ -104,7 +104,10 @@ def test_all_problems_are_printed_with_their_lines_and_end_with_2(file: Path) ->
         f"{file}:6: registries.local.path: this key is required",
         f"{file}:8: registries.local.pth: unknown key (did you mean path? allowed here: path, token, password, deep)",
         f"{file}:10: registries.other.kind: registry kind 'tyo' is not installed; installed: toy (write 'toy')",
-        f"{file}:11: plugins[0]: plugin 'audit' is not installed; installed: toy (pip install hamlet-audit)",
+        (
+            f"{file}:11: plugins[0]: plugin 'audit' is not installed; installed: toy "
+            "(install the distribution that provides it, by convention `pip install hamlet-audit`)"
+        ),
     ]
 
 

@@ -212,7 +212,7 @@ def test_a_kind_that_is_not_installed_names_the_installed_ones(site):
     site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
     with pytest.raises(ConfigError, match="registry kind 'consul' is not installed; installed: sample") as refused:
         load({"consul"})
-    assert refused.value.mend == "pip install hamlet-consul"
+    assert "`pip install hamlet-consul`" in refused.value.mend
 
 
 def test_a_misspelt_kind_gets_the_close_one_suggested(site):

@@ -136,6 +136,21 @@ def test_the_first_rule_that_fits_service_and_peer_decides():
     assert published(local(publish_to=("east",)), *rules)["east"] == "second.west.example"
 
 
+def test_a_rule_without_peers_keeps_what_it_selects_from_everybody():
+    keep = {"select": {"name": "orders"}, "to": []}
+    everything = {"to": "all"}
+    assert published(local("orders"), keep, everything) == {}
+    assert set(published(local("stock"), keep, everything)) == {"east", "north"}
+    assert set(published(local("orders"), everything, keep)) == {"east", "north"}, "the first rule decides"
+
+
+def test_keeping_a_service_back_is_another_audience_than_publishing_it():
+    rule = {"select": {"name": "orders"}}
+    kept = policy({**rule, "to": []})
+    given = policy({**rule, "to": ["east"]})
+    assert audience_of(kept, "east") != audience_of(given, "east")
+
+
 def test_a_rule_that_cannot_be_carried_out_does_not_fall_through_to_the_next():
     rules = ({"to": ["east"]}, {"to": "all", "direct": True})
     decision = decide(local(), "main", policy(*rules, ingress=None), NOW)
