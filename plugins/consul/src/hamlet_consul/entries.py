@@ -13,7 +13,6 @@ from typing import Any
 
 from hamlet_consul.naming import (
     KEYS_LIMIT,
-    canonical,
     fingerprint,
     join_value,
     label_meta,
@@ -57,9 +56,8 @@ class Entry:
     @property
     def written(self) -> str:
         """The fingerprint of this entry as it is."""
-        return fingerprint(
-            self.id, self.name, self.address, self.port, self.tags, canonical(self.meta, without=[WRITTEN])
-        )
+        parts = (self.id, self.name, self.address, str(self.port), str(len(self.tags)), *self.tags)
+        return fingerprint(parts, self.meta, without=WRITTEN)
 
     @property
     def intact(self) -> bool:
@@ -115,24 +113,25 @@ def entries_for(imported: ImportedService, name: str) -> tuple[Entry, ...]:
     if not places:
         message = f"{imported.local_name} has no instance with an endpoint"
         raise InvalidService(message)
+    shared = {
+        PEER: imported.peer,
+        SERVICE: service.name,
+        LOCAL_NAME: imported.local_name,
+        DIGEST: imported.digest,
+        ENTRIES: str(len(places)),
+        "fqdn": service.fqdn,
+        "sans": ",".join(service.sans),
+        "description": service.description,
+    }
     entries = []
     for number, (instance, endpoint) in enumerate(places):
-        meta = split_values(
-            {
-                PEER: imported.peer,
-                SERVICE: service.name,
-                LOCAL_NAME: imported.local_name,
-                DIGEST: imported.digest,
-                ENTRIES: str(len(places)),
-                "fqdn": service.fqdn,
-                "protocol": instance.protocol.lower(),
-                "hamlet-instance": instance.id,
-                **({"sni": instance.sni} if instance.sni else {}),
-                **({"hostname": instance.hostname} if instance.hostname else {}),
-                **({"sans": ",".join(service.sans)} if service.sans else {}),
-                **({"description": service.description} if service.description else {}),
-            }
-        )
+        own = {
+            "protocol": instance.protocol.lower(),
+            "hamlet-instance": instance.id,
+            "sni": instance.sni,
+            "hostname": instance.hostname,
+        }
+        meta = split_values({key: value for key, value in (*shared.items(), *own.items()) if value})
         meta |= label_meta(service.labels, KEYS_LIMIT - 1 - len(meta))
         if len(meta) + 1 > KEYS_LIMIT:
             message = (
@@ -172,7 +171,7 @@ class PeerNode:
 
     def belongs_to(self, context: AdapterContext) -> bool:
         """Whether this agent's registry wrote it."""
-        return owner_meta(context).items() <= self.meta.items()
+        return self.meta.get(TRUST_DOMAIN) == context.trust_domain and self.meta.get(REGISTRY) == context.name
 
     def operations(self, peer: str, lost_since: datetime | None) -> list[dict[str, Any]]:
         """Write the node and its check, unless the node has changed since it was read."""

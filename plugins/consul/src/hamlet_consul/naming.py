@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 NAME_LIMIT = 63
 KEYS_LIMIT = 64
@@ -51,6 +52,9 @@ def split_values(meta: Mapping[str, str]) -> dict[str, str]:
     """
     split: dict[str, str] = {}
     for key, value in meta.items():
+        if len(value) <= VALUE_LIMIT // 4:  # no character is longer than four bytes
+            split[key] = value
+            continue
         for number, part in enumerate(_parts(value), start=1):
             split[key if number == 1 else f"{key}-{number}"] = part
     return split
@@ -79,20 +83,15 @@ def label_meta(labels: Mapping[str, str], room: int) -> dict[str, str]:
     return meta
 
 
-def fingerprint(*parts: object) -> str:
-    """A short digest of what was written, by which an edit of someone else shows."""
-    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
-
-
-def canonical(meta: Mapping[str, str], without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
-    """The pairs in order, to be digested."""
-    left_out = set(without)
-    return tuple(sorted((key, value) for key, value in meta.items() if key not in left_out))
+def fingerprint(parts: Iterable[str], meta: Mapping[str, str], without: str) -> str:
+    """A short digest of what was written, by which an edit of someone else shows; one key of the meta has no part."""
+    left = dict(meta)
+    left.pop(without, None)
+    text = "\0".join([*parts, *chain.from_iterable(sorted(left.items()))])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _parts(value: str) -> list[str]:
-    if len(value) <= VALUE_LIMIT // 4:  # no character is longer than four bytes
-        return [value]
     parts, size = [""], 0
     for character in value:
         width = len(character.encode())

@@ -279,7 +279,15 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
     def answer(self, path: str, response: Any) -> Any:
         """An answer as callbacks take it; raises for those that no callback is to see."""
         text = response.data.decode("utf-8", errors="replace")
-        said = " ".join(text.split())[:300]
+        if response.status >= 400:
+            self._refuse(path, response, " ".join(text.split())[:300])
+        if response.headers.get("X-Consul-KnownLeader") == "false" and path.startswith(("/v1/catalog", "/v1/health")):
+            # Only a stale read gets this far without a leader; what it says may be from before a restore.
+            message = f"Consul at {self.settings.address} knows no leader ({path})"
+            raise RegistryUnavailable(message)
+        return base.Response(response.status, response.headers, text, response.data)
+
+    def _refuse(self, path: str, response: Any, said: str) -> None:
         if response.status >= 500 or response.status == 429:
             message = f"Consul at {self.settings.address} answered {response.status} to {path}: {said}"
             raise RegistryUnavailable(message)
@@ -289,11 +297,6 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
         if response.status in (400, 405, 413):
             message = f"Consul refuses the call {path} ({response.status}): {said}"
             raise ConsulRefused(message)
-        if response.headers.get("X-Consul-KnownLeader") == "false" and path.startswith(("/v1/catalog", "/v1/health")):
-            # Only a stale read gets this far without a leader; what it says may be from before a restore.
-            message = f"Consul at {self.settings.address} knows no leader ({path})"
-            raise RegistryUnavailable(message)
-        return base.Response(response.status, response.headers, text, response.data)
 
 
 class Pending:
