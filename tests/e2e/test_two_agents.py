@@ -185,3 +185,33 @@ def test_two_agents_on_one_folder_one_writes_and_the_other_says_so(west: Mesh, e
         what="the second one says that another agent writes",
     )
     assert findings
+
+
+def test_a_mesh_of_two_registries_publishes_from_both_and_imports_where_it_is_told(
+    west: Mesh, east: Mesh, launch: Launch
+) -> None:
+    second = Mesh(root=west.root, name="second")  # only its folder is used: a second registry of east
+    east.configure(
+        {"west": west.peer(import_into=["second"])},
+        registries={
+            "main": {"kind": "file", "path": "mesh"},
+            "second": {"kind": "file", "path": str(second.folder / "mesh")},
+        },
+    )
+    west.configure({"east": east.peer()})
+    west.write_service("orders")
+    east.write_service("stock")
+    second.write_service("tools")
+    launch(west)
+    consumer = launch(east)
+    wait_until(lambda: west.imported_names("east") == {"stock.east.example", "tools.east.example"})
+    wait_until(lambda: second.imported_names("west") == {"orders.west.example"})
+    assert not east.imported_names("west")
+    second.services.rename(second.folder / "away")
+    wait_until(
+        lambda: {r["name"]: r["publishing"]["state"] for r in consumer.status()["registries"]}["second"] == "silent"
+    )
+    west.write_service("more")
+    assert west.imported_names("east") == {"stock.east.example", "tools.east.example"}, "silence withdraws nothing"
+    (second.folder / "away").rename(second.services)
+    wait_until(lambda: "more.west.example" in second.imported_names("west"), what="what came meanwhile is not lost")

@@ -187,7 +187,7 @@ async def test_several_responses_may_be_under_way_at_once(west: Mesh, east: Mesh
 async def test_an_owner_that_sends_faster_than_we_apply_is_slowed_down_and_loses_nothing(
     west: Mesh, east: Mesh
 ) -> None:
-    count, sent = 6_000, 0
+    count, sent = 3_000, 0
 
     async def owner(wire: Wire) -> None:
         nonlocal sent
