@@ -72,9 +72,7 @@ _SPECS = {
         host=_TEXT,
         exportTo=_TEXTS,
         workloadSelector=_SELECTOR,
-        trafficPolicy=_record(
-            tls=_TLS, portLevelSettings=_list(_record(port=_record(number=_NUMBER), tls=_TLS))
-        ),
+        trafficPolicy=_record(tls=_TLS, portLevelSettings=_list(_record(port=_record(number=_NUMBER), tls=_TLS))),
     ),
     ("WorkloadEntry", "workloadentry", "workloadentries"): _WORKLOAD,
 }

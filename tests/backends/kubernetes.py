@@ -150,7 +150,9 @@ class OwnKubernetes(Kubernetes):
         self._signing = self.folder / "sa.key"
         self._signing.write_bytes(
             key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.TraditionalOpenSSL,
+                serialization.NoEncryption(),
             )
         )
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -335,7 +337,7 @@ def kubernetes_binaries() -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def own_kubernetes(kubernetes_binaries: tuple[Path, Path]) -> Iterator[OwnKubernetes]:
-    """The one API server of this session (or worker), with Istio's custom resources. A test may kill and restart it."""
+    """The one API server of this session (or worker), with Istio's resources. A test may kill and restart it."""
     one = OwnKubernetes(*kubernetes_binaries)
     try:
         one.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -17,9 +18,15 @@ Which = Callable[[str, str], bool]
 """Chooses requests by method and path (with its query)."""
 
 
+HANG_UP, HANG = 0, -1
+
+
 @dataclass(slots=True)
 class Fault:
-    """Answer `times` requests that `which` chooses with this status, or hang up without a word (status 0)."""
+    """Answer `times` requests that `which` chooses with this status.
+
+    `HANG_UP` ends the connection without a word, `HANG` does so when the proxy is healed and not before.
+    """
 
     which: Which
     status: int
@@ -39,6 +46,7 @@ class FaultProxy:
         self.requests: list[tuple[str, str]] = []
         self._streams: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._healed = threading.Event()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -77,22 +85,32 @@ class FaultProxy:
     def fail(self, which: Which, status: int, times: int = 1_000_000, **headers: str) -> Fault:
         """Add a fault; header names with `_` for `-`."""
         fault = Fault(which, status, times, {key.replace("_", "-"): value for key, value in headers.items()})
+        self._healed.clear()
         self.faults.append(fault)
         return fault
 
     def heal(self) -> None:
         """No faults from now on."""
         self.faults = []
+        self._healed.set()
+
+    @property
+    def watches(self) -> int:
+        """How many watches stand."""
+        with self._lock:
+            return len(self._streams) // 2
 
     def cut(self) -> None:
         """Break off every watch that stands."""
         with self._lock:
             streams = list(self._streams)
         for each in streams:
-            each.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it ended by itself
+                each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End."""
+        self.heal()
         self.cut()
         self._server.shutdown()
         self._server.server_close()
@@ -114,24 +132,27 @@ class FaultProxy:
             self._answer(handler, fault)
             return
         far = http.client.HTTPSConnection(self._host, self._port, context=self._context, timeout=60)
+        ends: set[socket.socket] = set()
         try:
             headers = {key: value for key, value in handler.headers.items() if key.lower() != "host"}
             far.request(handler.command, handler.path, body=body or None, headers=headers)
             if "watch=true" in handler.path:
                 assert far.sock is not None
+                ends = {far.sock, handler.connection}
                 with self._lock:
-                    self._streams |= {far.sock, handler.connection}
+                    self._streams |= ends
             self._pass_on(handler, far.getresponse())
         except (OSError, http.client.HTTPException):
             handler.close_connection = True
         finally:
             with self._lock:
-                self._streams -= {far.sock, handler.connection}  # type: ignore[arg-type]
+                self._streams -= ends
             far.close()
 
-    @staticmethod
-    def _answer(handler: BaseHTTPRequestHandler, fault: Fault) -> None:
-        if fault.status == 0:
+    def _answer(self, handler: BaseHTTPRequestHandler, fault: Fault) -> None:
+        if fault.status == HANG:
+            self._healed.wait(60)
+        if fault.status in (HANG, HANG_UP):
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
             return

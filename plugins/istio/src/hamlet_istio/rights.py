@@ -79,7 +79,7 @@ def manifests(
     *, istio: bool, import_namespace: str, namespaces: Sequence[str] | None, account: tuple[str, str]
 ) -> Iterator[Object]:
     """The objects that give a service account (namespace, name) exactly these rights."""
-    rights = needed(istio=istio)
+    rights = needed(istio=istio, pods=istio)
     subject = [{"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}]
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": account[0], "name": account[1]}}
     reading = [right.rule() for right in rights if not right.imports]
@@ -87,9 +87,19 @@ def manifests(
         yield from _bound("Cluster", f"{NAME}-read", None, reading, subject)
     for namespace in namespaces or ():
         yield from _bound("", f"{NAME}-read", namespace, reading, subject)
-    yield from _bound(
-        "", f"{NAME}-imports", import_namespace, [right.rule() for right in rights if right.imports], subject
-    )
+    # What the role of the whole cluster grants needs no second grant in one namespace of it.
+    everywhere = {
+        (right.group, right.resource, verb)
+        for right in rights
+        for verb in right.verbs
+        if namespaces is None and not right.imports
+    }
+    keeping = [
+        {**right.rule(), "verbs": [v for v in right.verbs if (right.group, right.resource, v) not in everywhere]}
+        for right in rights
+        if right.imports
+    ]
+    yield from _bound("", f"{NAME}-imports", import_namespace, keeping, subject)
 
 
 def _bound(
