@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 import grpc
 import structlog
@@ -15,7 +16,7 @@ import structlog
 from hamlet_core.agent.importer import Importer, Lane
 from hamlet_core.agent.publisher import Publisher
 from hamlet_core.agent.supervise import Supervisor
-from hamlet_core.api import AdapterContext, ConfigError, HamletError
+from hamlet_core.api import AdapterContext, Batch, ConfigError, HamletError, Snapshot
 from hamlet_core.config.load import Loaded
 from hamlet_core.config.model import Config, Peer
 from hamlet_core.identity.source import IdentitySource
@@ -62,11 +63,12 @@ class Agent:
         adapter_options(loaded)  # all that is wrong with them, with file and line, before anything is opened
         self.plugins = loader.load({registry.kind for registry in config.registries.values()}, config.plugins)
         self.ports = {name: self._open(name) for name in config.registries}
+        lanes = {name: Lane(port, Reconciler(name, config)) for name, port in self.ports.items()}
+        self.importer = Importer(config, tuple(lanes.values()))
         self.publishers = {
-            name: Publisher(port, self.publication, self._published) for name, port in self.ports.items()
+            name: Publisher(port, self.publication, partial(self._published, lanes[name]))
+            for name, port in self.ports.items()
         }
-        lanes = [Lane(port, Reconciler(name, config)) for name, port in self.ports.items()]
-        self.importer = Importer(config, lanes)
         self.peerings: dict[str, Peering] = {}
         self.links: dict[str, Link] = {}
         self.refused = 0
@@ -195,7 +197,9 @@ class Agent:
 
     # --- publishing ------------------------------------------------------------------------------
 
-    def _published(self, names_changed: bool) -> None:
+    def _published(self, lane: Lane, batch: Batch, names_changed: bool) -> None:
+        if isinstance(batch, Snapshot):
+            lane.look_again()  # the watch had lost the registry: writes may have been lost with it
         # Before every registry has reported, names are missing, and an import could take one of those.
         if self.publication.ready and (names_changed or not self._ready.is_set()):
             self.importer.set_local_names(frozenset(self.publication.local_names()))

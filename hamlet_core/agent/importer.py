@@ -54,6 +54,7 @@ class Lane:
         self.error = ""
         """Why the registry takes no imports now, or an empty string."""
         self._wake = asyncio.Event()
+        self._back = asyncio.Event()
         self._turn = asyncio.Condition()
         self._look_at = 0.0
 
@@ -62,9 +63,10 @@ class Lane:
         self._wake.set()
 
     def look_again(self) -> None:
-        """Compare with what the registry really holds, as soon as possible."""
+        """Compare with what the registry really holds, as soon as possible: it has come back, or lost its place."""
         self._look_at = 0.0
         self._wake.set()
+        self._back.set()
 
     async def settled(self, keys: Iterable[ImportKey], until: float) -> dict[ImportKey, Settled]:
         """What became of the latest change of each key; PENDING for what is not settled by `until` (loop time).
@@ -113,7 +115,7 @@ class Lane:
                     raise
                 seconds = backoff.delay(attempt, RETRY_CAP)
                 attempt += 1
-                await asyncio.sleep(seconds)
+                await self._pause(seconds)
                 continue
             if self.error:
                 log.info("the registry takes imports again", registry=self.port.name)
@@ -121,6 +123,12 @@ class Lane:
             await self._announce()
             if not busy:
                 await self._rest()
+
+    async def _pause(self, seconds: float) -> None:
+        self._back.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._back.wait()
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()

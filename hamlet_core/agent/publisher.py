@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from hamlet_core import backoff
-from hamlet_core.api import AdapterError, RegistryUnavailable, Snapshot
+from hamlet_core.api import AdapterError, Batch, RegistryUnavailable, Snapshot
 from hamlet_core.plugins.port import RegistryPort
 from hamlet_core.publish.publication import Publication
 
@@ -21,9 +21,14 @@ RETRY_CAP = 30.0
 
 
 class Publisher:
-    """Watches one registry; what was last reported stays published while the registry is down."""
+    """Watches one registry; what was last reported stays published while the registry is down.
 
-    def __init__(self, port: RegistryPort, publication: Publication, on_change: Callable[[bool], None]) -> None:
+    `on_change` gets each batch, and whether the names of local services changed with it.
+    """
+
+    def __init__(
+        self, port: RegistryPort, publication: Publication, on_change: Callable[[Batch, bool], None]
+    ) -> None:
         self.port = port
         self._publication = publication
         self._on_change = on_change
@@ -45,7 +50,7 @@ class Publisher:
                         names_changed = self._publication.observe(self.port.name, batch, datetime.now(UTC))
                         if isinstance(batch, Snapshot):
                             log.info("registry reported", registry=self.port.name, services=len(batch.services))
-                        self._on_change(names_changed)
+                        self._on_change(batch, names_changed)
             except (RegistryUnavailable, AdapterError) as error:
                 seconds = backoff.delay(attempt, RETRY_CAP)
                 attempt += 1

@@ -48,6 +48,7 @@ from hamlet_core.api.model import (
     ServicePort,
     StandingImport,
 )
+from hamlet_core.api.values import Duration, format_duration, parse_duration
 
 __all__ = [
     "API_VERSION",
@@ -59,6 +60,7 @@ __all__ = [
     "AgentSpec",
     "Batch",
     "ConfigError",
+    "Duration",
     "Endpoint",
     "FederatedService",
     "Finding",
@@ -85,5 +87,7 @@ __all__ = [
     "Upsert",
     "Wrapped",
     "WriteImport",
+    "format_duration",
     "hookimpl",
+    "parse_duration",
 ]

@@ -6,6 +6,7 @@ wrong; 3 no agent answers; 4 a fault of Hamlet itself. Interrupted: 130.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -13,6 +14,9 @@ import click
 from hamlet_core import __version__
 from hamlet_core.cli.lazy import Lazy, LazyGroup
 from hamlet_core.cli.settings import Settings
+
+# gRPC writes notes of its own to standard error, between our log lines; what matters of them we say ourselves.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 COMMANDS = {
     "init": Lazy("hamlet_core.cli.init:init", "Write a commented hamlet.yaml to start from."),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from rich.console import Console
 from ruamel.yaml import YAML
 
+from hamlet_core.api import format_duration
 from hamlet_core.api.errors import ConfigError
 from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import console, emit, json_option, styled
@@ -21,7 +22,7 @@ from hamlet_core.config.load import Loaded
 from hamlet_core.config.problems import ConfigProblems, Problem
 from hamlet_core.config.references import Referenced
 from hamlet_core.config.schema import schema as schema_of
-from hamlet_core.config.values import Loc, format_duration
+from hamlet_core.config.values import Loc
 from hamlet_core.plugins import loader
 from hamlet_core.plugins.options import adapter_options
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from hamlet_core.api import Duration
 from hamlet_core.config.values import (
     Cidr,
     DnsLabel,
     DnsName,
-    Duration,
     HostPort,
     Inconsistent,
     Loc,

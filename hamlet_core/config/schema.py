@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from hamlet_core.api import format_duration
 from hamlet_core.api.hookspecs import AdapterOptions
 from hamlet_core.config.model import Config
-from hamlet_core.config.values import format_duration
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {

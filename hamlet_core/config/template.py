@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hamlet_core.api import format_duration
 from hamlet_core.config.keys import name_of, plain
 from hamlet_core.config.model import Config
-from hamlet_core.config.values import Loc, format_duration
+from hamlet_core.config.values import Loc
 
 _WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z0-9/.][\w./:-]*")

@@ -1,13 +1,13 @@
-"""The kinds of values in hamlet.yaml: durations, shares, names, addresses. Each says how to write it right."""
+"""The kinds of values in hamlet.yaml: shares, times, names, addresses. Each says how to write it right."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
 
 Loc: TypeAlias = tuple[str | int, ...]
 """Where a key stands: names of keys and indexes of lists, from the top of the file."""
@@ -17,14 +17,6 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _SPIFFE_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
-_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
-_DURATION_SCHEMA = {
-    "anyOf": [
-        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[smhd]))+$|^\d+(\.\d+)?$"},
-        {"type": "number", "minimum": 0},
-    ]
-}
 _SHARE_SCHEMA = {
     "anyOf": [
         {"type": "string", "pattern": r"^\d+(\.\d+)?%$|^0?\.\d+$|^[01](\.0+)?$"},
@@ -39,37 +31,6 @@ class Inconsistent(ValueError):
     def __init__(self, problems: tuple[tuple[Loc, str], ...]) -> None:
         super().__init__("; ".join(message for _, message in problems))
         self.problems = problems
-
-
-def parse_duration(value: object) -> object:
-    """Read `90s`, `1h30m`, `250ms` or a bare number of seconds; what is no text is left for pydantic to judge."""
-    if isinstance(value, bool):
-        message = f"{value!r} is no duration: write for example 30s, 10m, 24h or 1h30m"
-        raise ValueError(message)
-    if not isinstance(value, str):
-        return value
-    parts = _DURATION.findall(value)
-    try:
-        if _NUMBER.fullmatch(value):
-            return timedelta(seconds=float(value))
-        if parts and "".join(number + unit for number, unit in parts) == value:
-            return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
-    except OverflowError as error:
-        message = f"{value!r} is too long a duration; 0 often means for ever"
-        raise ValueError(message) from error
-    message = f"{value!r} is no duration: write for example 30s, 10m, 24h or 1h30m"
-    raise ValueError(message)
-
-
-def format_duration(value: timedelta) -> str:
-    """Write a duration as `parse_duration` reads it, to the millisecond, in the largest units that fit."""
-    left = round(value / timedelta(milliseconds=1))
-    parts = []
-    for unit, seconds in _UNITS.items():
-        count, left = divmod(left, round(seconds * 1000))
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
 
 
 def parse_share(value: object) -> object:
@@ -194,13 +155,6 @@ def cidr(value: str) -> str:
         raise ValueError(message) from error
 
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    Field(ge=timedelta(0)),
-    PlainSerializer(format_duration, return_type=str, when_used="json"),
-    WithJsonSchema(_DURATION_SCHEMA),
-]
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1), WithJsonSchema(_SHARE_SCHEMA)]
 Time = Annotated[AwareDatetime, BeforeValidator(parse_time)]
 Names = Annotated[tuple[str, ...] | Literal["all"], BeforeValidator(names_or_all)]

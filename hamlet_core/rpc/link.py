@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import grpc
@@ -81,7 +82,16 @@ class Link:
             seconds = backoff.delay(self.attempts, cap)
             self.attempts += 1
             log.warning("link down", peer=peering.name, reason=str(end), retry_in=round(seconds, 1))
-            await asyncio.sleep(seconds)
+            await self._pause(seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for `seconds`, or until the peer dials us: then it is there again, and need not be waited for."""
+        before = self._peering.streams
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not set(self._peering.streams).difference(before):
+                    self._peering.changed.clear()
+                    await self._peering.changed.wait()
 
     async def _wait_to_be_dialled(self) -> None:
         try:

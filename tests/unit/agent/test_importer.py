@@ -227,3 +227,16 @@ async def test_leaving_a_peer_is_done_when_nothing_of_it_is_left(importer, make_
         it.leave("east")
         assert await it.emptied("east", timedelta(seconds=20))
         assert standing(memory) == []
+
+
+async def test_a_registry_that_comes_back_is_not_waited_for_any_longer(importer, make_port, memory, monkeypatch):
+    monkeypatch.setattr("hamlet_core.backoff.delay", lambda *_, **__: 3600.0)
+    it = importer(make_port())
+    async with lane_of(it) as lane:
+        it.begin("east")
+        with memory.outage():
+            lane.look_again()
+            await until(lambda: lane.error)
+        lane.look_again()  # as the agent does when the watch has a snapshot again
+        await until(lambda: not lane.error, "the next look did not wait for the hour to pass")
+        assert await codes(it, offer("a.east.example")) == [OK]

@@ -22,7 +22,7 @@ class Publication:
 @pytest.fixture
 async def publisher(make_port):
     publication, changes = Publication(), []
-    made = Publisher(make_port(), publication, changes.append)
+    made = Publisher(make_port(), publication, lambda _, names_changed: changes.append(names_changed))
     made.publication, made.changes = publication, changes
     task = asyncio.create_task(made.run())
     yield made

@@ -7,18 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from hamlet_core.api import Duration, format_duration, parse_duration
 from hamlet_core.config import values
-from hamlet_core.config.values import format_duration, parse_duration, split_host_port
+from hamlet_core.config.values import split_host_port
 
 ACCEPTED = [
-    (values.Duration, "90s", timedelta(seconds=90)),
-    (values.Duration, "1h30m", timedelta(minutes=90)),
-    (values.Duration, "250ms", timedelta(milliseconds=250)),
-    (values.Duration, "1.5m", timedelta(seconds=90)),
-    (values.Duration, "7d", timedelta(days=7)),
-    (values.Duration, 30, timedelta(seconds=30)),
-    (values.Duration, "30", timedelta(seconds=30)),
-    (values.Duration, 0, timedelta(0)),
+    (Duration, "90s", timedelta(seconds=90)),
+    (Duration, "1h30m", timedelta(minutes=90)),
+    (Duration, "250ms", timedelta(milliseconds=250)),
+    (Duration, "1.5m", timedelta(seconds=90)),
+    (Duration, "7d", timedelta(days=7)),
+    (Duration, 30, timedelta(seconds=30)),
+    (Duration, "30", timedelta(seconds=30)),
+    (Duration, 0, timedelta(0)),
     (values.Share, "30%", 0.3),
     (values.Share, 0.3, 0.3),
     (values.Share, "0.3", 0.3),
@@ -47,15 +48,15 @@ ACCEPTED = [
 ]
 
 REFUSED = [
-    (values.Duration, "soon", "30s, 10m, 24h or 1h30m"),
-    (values.Duration, "1h 30m", "30s, 10m, 24h or 1h30m"),
-    (values.Duration, "PT30S", "30s, 10m, 24h or 1h30m"),
-    (values.Duration, "", "30s, 10m, 24h or 1h30m"),
-    (values.Duration, True, "is no duration"),
-    (values.Duration, -1, "greater than or equal"),
-    (values.Duration, "-1s", "is no duration"),
-    (values.Duration, "999999999999d", "too long"),
-    (values.Duration, "9" * 400, "too long"),
+    (Duration, "soon", "30s, 10m, 24h or 1h30m"),
+    (Duration, "1h 30m", "30s, 10m, 24h or 1h30m"),
+    (Duration, "PT30S", "30s, 10m, 24h or 1h30m"),
+    (Duration, "", "30s, 10m, 24h or 1h30m"),
+    (Duration, True, "is no duration"),
+    (Duration, -1, "greater than or equal"),
+    (Duration, "-1s", "is no duration"),
+    (Duration, "999999999999d", "too long"),
+    (Duration, "9" * 400, "too long"),
     (values.Share, "130%", "less than or equal"),
     (values.Share, True, "no share"),
     (values.Share, -0.1, "greater than or equal"),
@@ -122,7 +123,7 @@ def test_a_duration_is_written_as_it_is_read(milliseconds: int) -> None:
 
 def test_a_duration_is_dumped_to_json_as_the_file_has_it() -> None:
     class Model(BaseModel):
-        retain: values.Duration
+        retain: Duration
 
     assert Model(retain=timedelta(hours=25)).model_dump(mode="json") == {"retain": "1d1h"}
 

@@ -68,6 +68,16 @@ def link(sink, peer_settings):
     return make
 
 
+class DialledIn:
+    """A v1alpha1 stream that the peer opened: it carries its subscription and none of ours."""
+
+    codec, dialled, proven, open, consuming = ONE, False, False, True, False
+    consumer = owner = None
+
+    def unpublish(self):
+        """Nothing is published on it."""
+
+
 unreachable = (False, StreamEnd(UNAVAILABLE, "connection refused"))
 not_ready = (True, StreamEnd(UNAVAILABLE, "come back later"))
 
@@ -135,3 +145,22 @@ async def test_another_version_is_tried_only_where_the_first_is_not_implemented(
         end = await it._stream(None, codecs)
     assert used == tried
     assert end.code is ends[-1]
+
+
+async def test_a_peer_that_dials_us_is_dialled_without_further_delay(link, monkeypatch):
+    monkeypatch.setattr(backoff, "delay", lambda *_: 3600.0)
+    async with link(unreachable, api="v1alpha1") as it:
+        await until(lambda: it.dials == 1 and it.attempts == 1)
+        assert it.dials == 1
+        it.peering.attach(DialledIn())
+        await until(lambda: it.dials == 2)
+
+
+async def test_a_stream_that_stood_before_does_not_hurry_the_next_dial(link, monkeypatch):
+    monkeypatch.setattr(backoff, "delay", lambda *_: 3600.0)
+    async with link(unreachable, api="v1alpha1") as it:
+        it.peering.attach(DialledIn())
+        await until(lambda: it.attempts == 1)
+        it.peering.changed.set()
+        await settle()
+        assert it.dials == 1
