@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 
 from docs.generate.notice import NOTICE
 from hamlet_core.agent.agent import FIXED_KEYS, LINK_KEYS
+from hamlet_core.api import format_duration
 from hamlet_core.config.keys import name_of, plain
 from hamlet_core.config.model import Config, Peer
-from hamlet_core.config.values import format_duration
 
 CONFIGURATION = """\
 # Configuration: hamlet.yaml

@@ -113,7 +113,12 @@ def test_every_problem_is_reported_at_once_by_line_with_its_mend(write: Any) -> 
             "write for example 2026-03-01T08:00:00Z",
         ),
         (":13", "publish[1].select.tags", "must be a list, not 'shop'", "write for example [a, b]"),
-        (":13", "publish[1].to", "this key is required", "Names of peers, or all."),
+        (
+            ":13",
+            "publish[1].to",
+            "this key is required",
+            "Names of peers, or all; an empty list keeps what the rule selects from everybody.",
+        ),
         (
             ":15",
             "peers.east.bundle",

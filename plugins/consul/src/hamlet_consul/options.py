@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from hamlet_consul.transport import Settings, parse_address
-from hamlet_core.api import AdapterContext, AdapterOptions, ConfigError
+from hamlet_core.api import AdapterContext, AdapterOptions, ConfigError, Duration
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _duration(value: object) -> object:
-    """Read `250ms`, `90s`, `1h30m`; anything else is left for pydantic."""
-    if not isinstance(value, str):
-        return value
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smh])", value)
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        message = f"{value!r} is no duration: write for example 250ms, 30s or 5m"
-        raise ValueError(message)
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(hours=24))]
+Period = Annotated[Duration, Field(gt=timedelta(0), le=timedelta(hours=24))]
 
 
 class Outside(BaseModel):
@@ -69,20 +54,18 @@ class ConsulOptions(AdapterOptions):
         default="default",
         description="Of the queries that wait for changes; reads of what changed are never stale.",
     )
-    connect_timeout: Duration = Field(
-        default=timedelta(seconds=3), description="Longest time to connect to the agent."
-    )
-    timeout: Duration = Field(default=timedelta(seconds=10), description="Longest time for an answer to begin.")
-    wait: Duration = Field(
+    connect_timeout: Period = Field(default=timedelta(seconds=3), description="Longest time to connect to the agent.")
+    timeout: Period = Field(default=timedelta(seconds=10), description="Longest time for an answer to begin.")
+    wait: Period = Field(
         default=timedelta(seconds=60),
         le=timedelta(minutes=10),
         description="How long a query waits for a change; a hanging agent is noticed after it and `timeout`.",
     )
-    sweep: Duration = Field(
+    sweep: Period = Field(
         default=timedelta(minutes=5),
         description="How often all nodes are read anew, when the catalog has changed since.",
     )
-    settle: Duration = Field(
+    settle: Period = Field(
         default=timedelta(minutes=2),
         description="After Consul lost its data: how long what is missing is not taken for withdrawn.",
     )
