@@ -324,6 +324,32 @@ def test_one_conflict_does_not_cost_a_request_for_each_of_the_others(consul: Con
     assert (started.registry.requests.snapshot() - before)["txn"] <= 3
 
 
+def test_a_conflict_in_one_of_many_transactions_is_that_imports_alone(consul: Consul, start_registry: Start) -> None:
+    started = start_registry(consul)
+    services = [imported_service(f"stock-{number}") for number in range(320)]
+    write(started, *services)
+    for number in (7, 100, 319):
+        edit(consul, f"stock-{number}-east-example:0", Tags=["by hand"])
+    outcomes = write(started, *(imported_service(f"stock-{n}", address="203.0.113.9") for n in range(320)))
+    assert [one.key.name for one in outcomes] == [service.key.name for service in services]
+    assert [n for n, one in enumerate(outcomes) if one.status is not Status.APPLIED] == [7, 100, 319]
+    found = {one["ID"]: one["Address"] for one in consul.do("GET", f"/v1/catalog/node-services/{NODE}")["Services"]}
+    assert sum(address == "203.0.113.9" for address in found.values()) == 317
+
+
+def test_what_is_refused_in_one_of_many_transactions_is_that_imports_alone(
+    consul: Consul, start_registry: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hamlet_consul.naming.VALUE_LIMIT", 600)
+    services = [imported_service(f"stock-{number}") for number in range(200)]
+    bad = dataclasses.replace(services[130].service, description="x" * 600)
+    services[130] = dataclasses.replace(services[130], service=bad)
+    outcomes = write(start_registry(consul), *services)
+    assert [n for n, one in enumerate(outcomes) if one.status is not Status.APPLIED] == [130]
+    assert outcomes[130].status is Status.REJECTED
+    assert "stock-130" in outcomes[130].reason
+
+
 def test_an_import_of_more_entries_than_a_transaction_takes(consul: Consul, start_registry: Start) -> None:
     started = start_registry(consul)
     big = with_places(150)

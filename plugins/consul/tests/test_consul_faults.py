@@ -46,6 +46,31 @@ def test_a_hanging_agent_is_noticed_and_found_again(start_consul: StartConsul, s
     assert written(started, "stock") == [Status.APPLIED]
 
 
+def test_after_the_first_write_that_gets_no_answer_no_further_one_is_sent(
+    start_consul: StartConsul, start_registry: Start
+) -> None:
+    consul = start_consul()
+    started = start_registry(consul, timeout="1s")
+    assert written(started, "first") == [Status.APPLIED]
+    changes = [WriteImport(imported_service(f"stock-{number}")) for number in range(64 * 8)]
+    before = started.registry.requests.snapshot()
+    transact = started.registry._client.begin_transaction
+
+    def hang_at_once(operations: Any) -> Any:
+        consul.pause()
+        return transact(operations)
+
+    started.registry._client.begin_transaction = hang_at_once
+    try:
+        with pytest.raises(RegistryUnavailable, match="did not answer"):
+            started.hooks.registry_apply(changes=changes)
+    finally:
+        consul.resume()
+        started.registry._client.begin_transaction = transact
+    assert (started.registry.requests.snapshot() - before)["txn"] == 2, "those that were under way"
+    assert {one.status for one in started.hooks.registry_apply(changes=changes)} == {Status.APPLIED}
+
+
 def test_a_watch_of_a_hanging_agent_ends_when_told_to(start_consul: StartConsul, start_registry: Start) -> None:
     consul = start_consul()
     watching = start_registry(consul).watch()
