@@ -20,7 +20,8 @@ WINDOW = 256
 class Sizes:
     """Numbers of services, consumers, messages and rounds.
 
-    `sync` pairs services with rounds; `fan_out` pairs consumers with the messages that each of them gets.
+    `sync` pairs services with rounds; `fan_out` pairs consumers with the messages that each of them gets;
+    `consul_imports` pairs imports with rounds, `consul_changes` registrations with services that stand.
     """
 
     sync: tuple[tuple[int, int], ...]
@@ -34,6 +35,9 @@ class Sizes:
     silent_services: int
     silent_consumers: int
     silent_rounds: int
+    consul_imports: tuple[int, int]
+    consul_changes: tuple[int, int]
+    consul_services: tuple[int, ...]
 
 
 FULL = Sizes(
@@ -48,6 +52,9 @@ FULL = Sizes(
     silent_services=10_000,
     silent_consumers=20,
     silent_rounds=2,
+    consul_imports=(1_000, 3),
+    consul_changes=(60, 50),
+    consul_services=(100, 1_000),
 )
 QUICK = Sizes(
     sync=((500, 2),),
@@ -61,6 +68,9 @@ QUICK = Sizes(
     silent_services=1_000,
     silent_consumers=5,
     silent_rounds=2,
+    consul_imports=(1_000, 3),
+    consul_changes=(60, 50),
+    consul_services=(100, 1_000),
 )
 TINY = Sizes(
     sync=((20, 1),),
@@ -74,6 +84,9 @@ TINY = Sizes(
     silent_services=20,
     silent_consumers=3,
     silent_rounds=1,
+    consul_imports=(70, 1),
+    consul_changes=(3, 2),
+    consul_services=(10,),
 )
 
 

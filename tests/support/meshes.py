@@ -155,10 +155,11 @@ class Running:
 
     async def state(self, peer: str, way: str, *states: str) -> dict[str, Any]:
         """Wait until a peer's import or export is in one of `states`."""
-        return await eventually(
+        reached: dict[str, Any] = await eventually(
             lambda: (found := self.peer(peer)) and found[way]["state"] in states and found,
             what=f"{way} of {peer} {states}; it is {self.peer(peer)}",
         )
+        return reached
 
     async def reload(self) -> None:
         """Take over hamlet.yaml anew."""
