@@ -52,7 +52,9 @@ class Kubernetes:
     def _client(self) -> Iterator[ApiClient]:
         settings = Configuration()
         settings.retries = False
-        kubeconfigs.load_kube_config(str(self.kubeconfig), client_configuration=settings)
+        kubeconfigs.load_kube_config(  # type: ignore[no-untyped-call]
+            str(self.kubeconfig), client_configuration=settings
+        )
         with ApiClient(settings) as client:
             yield client
             client.rest_client.pool_manager.clear()
