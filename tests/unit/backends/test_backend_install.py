@@ -24,6 +24,25 @@ def test_the_named_folder_beats_the_path(tmp_path: Path) -> None:
     assert install.ensure("consul", environ) == named
 
 
+def test_the_folder_of_other_kubernetes_tests_comes_between(tmp_path: Path) -> None:
+    assets = put_binary(tmp_path / "assets", "kube-apiserver")
+    put_binary(tmp_path / "path", "kube-apiserver")
+    environ = {"KUBEBUILDER_ASSETS": str(tmp_path / "assets"), "PATH": str(tmp_path / "path")}
+    assert install.ensure("kube-apiserver", environ) == assets
+    named = put_binary(tmp_path / "named", "kube-apiserver")
+    assert install.ensure("kube-apiserver", environ | {"HAMLET_BACKENDS": str(tmp_path / "named")}) == named
+
+
+def test_a_machine_that_cannot_unpack_sources_is_told_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tool in ("apt-get", "dpkg-deb"):
+        put_binary(tmp_path / "bin", tool)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(install.CannotInstall, match="dpkg-source .of dpkg-dev. is not on this machine"):
+        install.ensure("kube-apiserver", {"HOME": str(tmp_path)})
+
+
 def test_the_path_beats_the_cache(tmp_path: Path) -> None:
     on_path = put_binary(tmp_path / "path", "consul")
     put_binary(tmp_path / "cache/hamlet/backends/bin", "consul")
