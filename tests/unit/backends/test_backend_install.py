@@ -39,7 +39,7 @@ def test_a_machine_that_cannot_unpack_sources_is_told_what_is_missing(
     for tool in ("apt-get", "dpkg-deb"):
         put_binary(tmp_path / "bin", tool)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(install.CannotInstall, match="dpkg-source .of dpkg-dev. is not on this machine"):
+    with pytest.raises(install.CannotInstall, match=r"dpkg-source .of dpkg-dev. is not on this machine"):
         install.ensure("kube-apiserver", {"HOME": str(tmp_path)})
 
 
