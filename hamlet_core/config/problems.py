@@ -9,11 +9,13 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hamlet_core.api import format_duration
 from hamlet_core.api.errors import ConfigError
 from hamlet_core.config.keys import allowed_keys, description
 from hamlet_core.config.references import Referenced
@@ -136,7 +138,7 @@ class Places:
             return
         message, mend = _WORDS.get(kind, ("", ""))
         if not message:
-            message = str(cause) if kind == "value_error" else _lowered(details["msg"])
+            message = str(cause) if kind == "value_error" else _lowered(_in_our_units(details["msg"]))
         if not at and reference is None and kind in _WITHOUT_VALUE:
             message += _given(details["input"])
         yield loc, self._masked(message, loc), mend
@@ -162,6 +164,16 @@ def _suggestion(key: str, allowed: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(key.lower(), allowed, n=1)
     start = f"did you mean {close[0]}? " if close else ""
     return f"{start}allowed here: {', '.join(allowed)}"
+
+
+def _in_our_units(message: str) -> str:
+    """The message, with a duration that is its limit as hamlet.yaml writes it: pydantic puts its `repr` there."""
+
+    def written(found: re.Match[str]) -> str:
+        parts = {unit: int(number) for unit, number in re.findall(r"(\w+)=(\d+)", found[1])}
+        return format_duration(timedelta(**parts))
+
+    return re.sub(r"datetime\.timedelta\(([^)]*)\)", written, message)
 
 
 def _lowered(message: str) -> str:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hamlet_consul.options import ConsulOptions, Outside
 from hamlet_consul.plugin import hamlet_adapters
 from pydantic import ValidationError
 
 from hamlet_core.api import AdapterContext
+from hamlet_core.cli import main
 
 README = Path(__file__).parent.parent / "README.md"
 CONTEXT = AdapterContext(
@@ -41,6 +43,27 @@ def test_nothing_needs_to_be_said_for_a_local_agent() -> None:
 def test_a_wrong_option_is_refused_and_named(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         ConsulOptions(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("wait: 0s", "registries.main.wait: must be greater than 0s"),
+        ("timeout: 25h", "registries.main.timeout: must be less than or equal to 1d"),
+        ("wait: soon", "registries.main.wait: 'soon' is no duration: write for example 30s"),
+        ("adress: x", "registries.main.adress: unknown key"),
+    ],
+)
+def test_an_operator_is_told_the_line_the_key_and_the_limit(tmp_path: Path, given: str, says: str) -> None:
+    path = tmp_path / "hamlet.yaml"
+    path.write_text(
+        "mesh: {name: west, domain: west.example, trust_domain: west.example}\n"
+        "identity: {certificate: a.crt, key: a.key}\n"
+        f"registries: {{main: {{kind: consul, {given}}}}}\n"
+    )
+    ran = CliRunner().invoke(main, ["-c", str(path), "config", "check"])
+    assert ran.exit_code != 0
+    assert f"hamlet.yaml:3: {says}" in ran.output
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("1m30s", 90), (5, 5), ("PT1M", None)])
