@@ -52,9 +52,9 @@ FULL = Sizes(
     silent_services=10_000,
     silent_consumers=20,
     silent_rounds=2,
-    consul_imports=(1_000, 3),
-    consul_changes=(60, 50),
-    consul_services=(100, 1_000),
+    consul_imports=(5_000, 7),
+    consul_changes=(500, 200),
+    consul_services=(100, 1_000, 5_000),
 )
 QUICK = Sizes(
     sync=((500, 2),),
