@@ -73,6 +73,7 @@ def _options(cluster: OwnKubernetes) -> dict[str, Any]:
         "namespaces": [LOCAL],
         "events": False,
         "concurrency": CONCURRENCY,
+        "timeout": "10m",  # removing everything at the end of a round is one long call
     }
 
 

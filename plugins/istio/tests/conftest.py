@@ -235,6 +235,8 @@ def open_registry(tmp_path: Path) -> Iterator[Callable[..., Opened]]:
 
 
 @pytest.fixture
-def fresh_namespace(kubernetes: Kubernetes) -> str:
-    """A namespace of this test alone."""
-    return kubernetes.make_namespace(f"only-{secrets.token_hex(4)}")
+def fresh_namespace(kubernetes: Kubernetes) -> Iterator[str]:
+    """A namespace of this test alone, left empty."""
+    name = kubernetes.make_namespace(f"only-{secrets.token_hex(4)}")
+    yield name
+    kubernetes.wipe(name, *ALL)

@@ -76,6 +76,16 @@ def test_a_host_that_someone_elses_entry_has_is_refused_and_the_entry_named(
     cluster.kubernetes.wipe(fresh_namespace, ENTRIES)
 
 
+def test_what_an_import_namespace_before_this_one_still_holds_is_named(
+    cluster: Any, open_registry: Callable[..., Any], fresh_namespace: str
+) -> None:
+    apply(open_registry(cluster, import_namespace=fresh_namespace), imported_service("stock"))
+    (outcome,) = apply(open_registry(cluster, namespaces=None), imported_service("stock"))
+    assert outcome.status is Status.REJECTED
+    assert f"{fresh_namespace}/{NAME}" in outcome.reason
+    assert "import_namespace" in outcome.reason
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_services_of_tcp_get_addresses_of_their_own_and_keep_them(
     cluster: Any, open_registry: Callable[..., Any], watched: bool

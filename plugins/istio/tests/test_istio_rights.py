@@ -81,6 +81,7 @@ class Granted:
         self.kubernetes.do("PATCH", path, operations, kind="application/json-patch+json")
 
     def close(self) -> None:
+        self.kubernetes.wipe(self.imports, "/apis/networking.istio.io/v1/namespaces/{namespace}/serviceentries")
         for each in self.objects:
             self.kubernetes.call("DELETE", f"{self.path(each)}/{each['metadata']['name']}")
 

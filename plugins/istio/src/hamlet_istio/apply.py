@@ -221,7 +221,9 @@ class Writer:
             other = batch.taken.holder(service.local_name, own)
             if other is not None:
                 place = f"{other['metadata']['namespace']}/{other['metadata']['name']}"
-                message = f"ServiceEntry {place} has the host {service.local_name} already: {whose(other)}"
+                ours = self._marker.is_ours(other)
+                said = "it is ours, of an `import_namespace` before this one: delete it" if ours else whose(other)
+                message = f"ServiceEntry {place} has the host {service.local_name} already: {said}"
                 raise Refused(message)
             address = self._address(service, batch.taken, standing.get(("ServiceEntry", own[1])))
             bodies = istio.objects_for(service, options, self._marker, apis.networking, address)
