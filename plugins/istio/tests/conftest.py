@@ -88,7 +88,7 @@ class Cluster(RegistryBackend):
                     {
                         "addresses": [address],
                         "conditions": {"ready": address not in unready},
-                        **({"targetRef": {"kind": "Pod", "name": pods[address]}} if pods else {}),
+                        **({"targetRef": self._pod(pods[address])} if pods else {}),
                     }
                     for address in (*addresses, *unready)
                 ],
@@ -100,6 +100,11 @@ class Cluster(RegistryBackend):
             },
         )
         return f"{name}.{self.namespace}"
+
+    def _pod(self, name: str) -> dict[str, str]:
+        reply = self.kubernetes.call("GET", self.path(PODS, name))
+        uid = {"uid": reply.body["metadata"]["uid"]} if reply.status == 200 else {}
+        return {"kind": "Pod", "name": name, **uid}
 
     def add_pod(self, name: str, account: str) -> None:
         containers = [{"name": "c", "image": "none"}]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hamlet_istio.local import protocol_of
 
-from hamlet_core.api import Protocol, Snapshot
+from hamlet_core.api import Protocol, Snapshot, WriteImport
 from hamlet_core.api.testing import imported_service
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -130,8 +130,6 @@ def test_headless_services_and_virtual_machines_count_and_aliases_and_imports_do
     outside = {**spec, "location": "MESH_EXTERNAL", "hosts": ["api.example"]}
     cluster.put(ENTRIES, "outside", {**entry, "spec": outside})
     write = imported_service("stock")
-    from hamlet_core.api import WriteImport
-
     opened.hooks.registry_apply(changes=[WriteImport(write)])
     watching = opened.watch()
     state = watching.state
@@ -179,3 +177,15 @@ def test_a_service_whose_pods_are_many_is_learnt_by_listing_them(
         cluster.add_pod(pod, "crowd")
     name = cluster.add_service("many", addresses=tuple(pods), pods=pods)
     assert open_registry(cluster).watch().state[name].sans[0].endswith("/sa/crowd")
+
+
+def test_another_pod_of_the_same_name_is_asked_for_anew(cluster: Any, open_registry: Callable[..., Any]) -> None:
+    cluster.add_pod("db-0", "before")
+    name = cluster.add_service("db", pods={"10.0.0.5": "db-0"})
+    watching = open_registry(cluster).watch()
+    assert watching.state[name].sans[0].endswith("/sa/before")
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/db-0?gracePeriodSeconds=0"
+    cluster.kubernetes.do("DELETE", path)
+    cluster.add_pod("db-0", "after")
+    cluster.add_service("db", pods={"10.0.0.5": "db-0"})
+    watching.until(lambda state: state[name].sans[0].endswith("/sa/after"), SECONDS)

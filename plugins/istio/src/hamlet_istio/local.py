@@ -40,6 +40,8 @@ class Place:
     port: int
     ready: bool
     pod: str | None = None
+    uid: str = ""
+    """Of the pod: another one may come under the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +108,13 @@ def places_of_endpoints(endpoints: Object) -> Iterator[Place]:
 
 
 def _places(address: str, ports: Iterable[Object], ready: bool, target: Object | None) -> Iterator[Place]:
-    pod = target["name"] if target and target.get("kind") == "Pod" else None
+    is_pod = target is not None and target.get("kind") == "Pod"
+    pod, uid = (target["name"], target.get("uid", "")) if target and is_pod else (None, "")
     for port in ports:
         if port.get("protocol", "TCP") == "TCP" and port.get("port"):
-            yield Place(address=address, port_name=port.get("name") or "", port=port["port"], ready=ready, pod=pod)
+            yield Place(
+                address=address, port_name=port.get("name") or "", port=port["port"], ready=ready, pod=pod, uid=uid
+            )
 
 
 def from_service(service: Object, places: Iterable[Place], rules: Rules, identity: Identity) -> LocalService:

@@ -21,6 +21,8 @@ from hamlet_istio.local import (
 Object = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name: of an object, and of the service it belongs to."""
+Pod = tuple[str, str, str]
+"""Namespace, name and UID of a pod; the UID may be unknown."""
 _SERVICE_OF_SLICE = "kubernetes.io/service-name"
 
 
@@ -59,9 +61,9 @@ class View:
         """Every service there may be."""
         return {*self.of("Service"), *self.of("ServiceEntry")}
 
-    def pods(self, keys: Iterable[Key]) -> set[Key]:
+    def pods(self, keys: Iterable[Key]) -> set[Pod]:
         """The pods that serve these services."""
-        return {(key[0], place.pod) for key in keys for place in self._places(key) if place.pod}
+        return {(key[0], place.pod, place.uid) for key in keys for place in self._places(key) if place.pod}
 
     def service(self, key: Key, rules: Rules, identity: Identity) -> LocalService | None:
         """The service under this key; a Service goes before a ServiceEntry of the same name."""

@@ -14,6 +14,7 @@ from hamlet_core.api import Batch, LocalService, RegistryUnavailable, Remove, Sn
 from hamlet_istio.connection import Connection
 from hamlet_istio.identities import Identities
 from hamlet_istio.local import Rules
+from hamlet_istio.marks import is_marked
 from hamlet_istio.options import IstioOptions
 from hamlet_istio.reflector import Changed, Failed, Listed, News, Reflector
 from hamlet_istio.resources import NETWORKING, SERVICES, Apis, Discovery, Resource, slices
@@ -108,7 +109,7 @@ class Watch:
 
     def _take(self, news: list[Listed | Changed], waited: set[tuple[str, str | None]], stop: Stop) -> bool:
         """Put what happened into the view; whether everything is to be told anew."""
-        if any(isinstance(each, Changed) and each.gone and each.resource.group == NETWORKING for each in news):
+        if any(_may_be_a_definition(each) for each in news):
             # A definition that is removed takes all its objects with it: nobody withdrew those.
             stop.wait(BELIEVE)
             self._discovery.apis(anew=True)
@@ -160,3 +161,10 @@ class Watch:
                 self._told[key] = service
                 changes.append(Upsert(service))
         return tuple(changes) or None
+
+
+def _may_be_a_definition(news: Listed | Changed) -> bool:
+    """Whether something of this mesh is gone that the removal of its definition would take along."""
+    return (
+        isinstance(news, Changed) and news.gone and news.resource.group == NETWORKING and not is_marked(news.object)
+    )
