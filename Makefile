@@ -10,7 +10,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 GEN := hamlet_core/wire/_gen
 WORKERS ?= 2
 
-.PHONY: help install demo test unit lint types imports check proto proto-check docs bench clean
+.PHONY: help install demo backends test unit lint types imports check proto proto-check docs bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
@@ -24,7 +24,10 @@ install: $(STAMP) ## make .venv with the agent, its plugins and the development 
 demo: $(STAMP) ## two meshes of two organisations exchange services
 	$(BIN)/hamlet demo $(ARGS)
 
-test: $(STAMP) ## every test
+backends: $(STAMP) ## find or make the real Consul, etcd and kube-apiserver (once; minutes) that tests run against
+	-$(BIN)/python tests/backends/install.py all
+
+test: backends ## every test; what a missing backend keeps from running is said at the end
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 unit: $(STAMP) ## the tests that need no process of their own
