@@ -248,6 +248,18 @@ def test_an_entry_whose_mark_was_taken_off_is_no_longer_ours(consul: Consul, sta
     assert started.hooks.registry_imports() == []
 
 
+def test_a_write_of_ours_that_was_made_after_we_looked_is_not_taken_for_someone_elses(
+    consul: Consul, start_registry: Start
+) -> None:
+    started, late = start_registry(consul), start_registry(consul)
+    write(started, imported_service("mail"))
+    write(late, imported_service("stock"), imported_service("more"))
+    services = [imported_service(name, address="203.0.113.9") for name in ("stock", "more", "new")]
+    assert statuses(write(started, *services)) == [Status.APPLIED] * 3
+    (found,) = passing(consul, "stock-east-example")
+    assert found["Service"]["Address"] == "203.0.113.9"
+
+
 def test_what_someone_deleted_is_written_again(consul: Consul, start_registry: Start) -> None:
     started = start_registry(consul)
     service = imported_service("stock")

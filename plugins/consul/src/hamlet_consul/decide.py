@@ -48,6 +48,7 @@ class Names:
         self._table, self._client, self._local = table, client, local
         self._taken: dict[str, str] = {}
         self._listed: set[str] | None = None
+        self._reread = False
 
     def choose(self, local_name: str, standing: Sequence[Entry]) -> str:
         """The name for an import, `InTheWay` where someone else has it. One that stands keeps its name."""
@@ -59,6 +60,11 @@ class Names:
         if ours - {local_name}:
             name = hashed_name(local_name)
             ours = self._ours(name)
+        if not ours and name in self._catalog() and not self._reread:
+            # A write of ours whose answer was lost may have been made after we read what stands.
+            self._reread = True
+            self._table.load()
+            return self.choose(local_name, standing)
         if name in self._local or (not ours and name in self._catalog()):
             message = f"the service {name!r} is in the way: it is in the catalog and does not carry our mark"
             raise InTheWay(message)
@@ -93,6 +99,7 @@ class Decider:
         name = names.choose(change.service.local_name, mine)
         wanted = {entry.id: entry for entry in entries_for(change.service, name)}
         held = self._ensure_node(node, change.key.peer)
+        mine = held.of(change.key)
         for entry in wanted.values():
             stands = held.entries.get(entry.id)
             if stands is not None and key_of(stands, change.key.peer) is None:

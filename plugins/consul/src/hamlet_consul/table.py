@@ -170,7 +170,8 @@ class ImportTable:
     def note(self, name: str, entry: Entry) -> None:
         """An entry of a node was written, and has its new index."""
         with self._lock:
-            self._nodes[name].put(entry)
+            if name in self._nodes:  # if not, someone took it out meanwhile
+                self._nodes[name].put(entry)
             self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
             if not self._indexes or self._indexes[-1] != entry.index:
                 self._indexes.append(entry.index)
@@ -178,7 +179,7 @@ class ImportTable:
     def note_deleted(self, name: str, entry_id: str) -> None:
         """An entry of a node was deleted."""
         with self._lock:
-            gone = self._nodes[name].drop(entry_id)
+            gone = self._nodes[name].drop(entry_id) if name in self._nodes else None
             if gone is not None:
                 self._tags.get(gone.name, {}).pop((name, entry_id), None)
 
