@@ -10,26 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from hamlet_core.api import AdapterOptions
+from hamlet_core.api import AdapterOptions, Duration
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SAN_FIELDS = {"trust_domain", "namespace", "service_account", "name"}
 ISTIO_SAN = "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
 """The identity that Istio gives a workload (Istio, "Security", secure naming)."""
-
-
-def _duration(value: object) -> object:
-    """Read `250ms`, `90s`, `1h30m`; anything else is left for pydantic."""
-    if not isinstance(value, str):
-        return value
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smh])", value)
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        message = f"{value!r} is no duration: write for example 250ms, 30s or 5m"
-        raise ValueError(message)
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
 def _label(value: str) -> str:
@@ -60,7 +48,7 @@ def _template(value: str) -> str:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=timedelta(hours=1))]
+Period = Annotated[Duration, Field(gt=timedelta(0), le=timedelta(hours=1))]
 Namespace = Annotated[str, AfterValidator(_label)]
 Cidr = Annotated[str, AfterValidator(_network)]
 SanTemplate = Annotated[str, AfterValidator(_template)]
@@ -186,10 +174,10 @@ class IstioOptions(AdapterOptions):
     )
     events: bool = Field(default=True, description="Write Kubernetes Events on imported objects.")
     concurrency: int = Field(default=8, ge=1, le=64, description="Imports written at the same time.")
-    connect_timeout: Duration = Field(default=timedelta(seconds=3), description="Longest time to connect.")
-    timeout: Duration = Field(default=timedelta(seconds=15), description="Longest time for an answer.")
-    retry: Duration = Field(default=timedelta(seconds=20), description="How long a write is repeated on 429 and 5xx.")
-    watch: Duration = Field(
+    connect_timeout: Period = Field(default=timedelta(seconds=3), description="Longest time to connect.")
+    timeout: Period = Field(default=timedelta(seconds=15), description="Longest time for an answer.")
+    retry: Period = Field(default=timedelta(seconds=20), description="How long a write is repeated on 429 and 5xx.")
+    watch: Period = Field(
         default=timedelta(seconds=60),
         ge=timedelta(seconds=1),
         description="How long a watch stands; a silent server is noticed after it and a sixth of it.",
