@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from docs.generate.notice import NOTICE
-from hamlet_core.agent.agent import FIXED_KEYS, LINK_KEYS
+from hamlet_core.agent.agent import FIXED_KEYS, RELINK_KEYS
 from hamlet_core.api import format_duration
 from hamlet_core.config.keys import name_of, plain
 from hamlet_core.config.model import Config, Peer
@@ -245,4 +245,4 @@ def _change(model: type[BaseModel], at: tuple[str, ...], key: str) -> str:
         return "restart"
     if model is Config:
         return ""
-    return "new link" if model is Peer and key in LINK_KEYS else "at once"
+    return "new link" if model is Peer and key in RELINK_KEYS else "at once"

@@ -101,6 +101,11 @@ def call(socket: Path, method: str, request: Document, *, timeout: float = 30.0)
                 said = json.loads(error.details() or "{}")
                 raise HamletError(said["error"], mend=said["mend"]) from error
             if error.code() is grpc.StatusCode.UNAVAILABLE:
+                if socket.exists() and not os.access(socket, os.W_OK):
+                    message = f"{socket} may not be opened: permission denied"
+                    raise AgentUnreachable(
+                        message, mend="run the command as the user that the agent runs as"
+                    ) from error
                 message = f"no agent answers on {socket}"
                 raise AgentUnreachable(
                     message, mend="start it with `hamlet run`, or name its configuration with -c"

@@ -40,11 +40,15 @@ LOOK_AT_CLOCK = 60.0
 """At most so many seconds pass between two looks at the clock for rules that begin or end: it may be set."""
 FIXED_KEYS = ("mesh", "listen", "admin", "registries", "plugins", "log")
 """The keys of the configuration that only a restart can change."""
+VERDICT_KEYS = ("accept", "allow_endpoints", "import_into", "max_services", "max_message_bytes")
+"""The settings that decide what is refused: changed, the catalog is walked anew, and the owner hears of it."""
 LINK_KEYS = (
     "address", "bundle", "trust_domain", "spiffe_id", "dns_name", "fingerprint", "api", "context", "quiet",
     "ack_timeout", "backoff_cap",
 )  # fmt: skip
 """The settings of a peer that a standing stream was made with."""
+RELINK_KEYS = (*LINK_KEYS, *VERDICT_KEYS)
+"""The settings of a peer whose change ends its streams and dials anew."""
 
 
 class Agent:
@@ -130,12 +134,14 @@ class Agent:
     async def stop(self) -> None:
         """Drain and stop: peers keep what they have of us, and we keep what we have of them."""
         log.info("stopping")
+        self.importer.stopping = True
         for peering in self.peerings.values():
             peering.close(grpc.StatusCode.UNAVAILABLE, "the agent of this mesh is stopping")
         if self.server is not None:
             await self.server.stop(DRAIN)
         await self.supervisor.stop_all()
         await asyncio.gather(*(port.close() for port in self.ports.values()))
+        log.info("stopped")
 
     # --- peers -----------------------------------------------------------------------------------
 
@@ -248,7 +254,7 @@ class Agent:
         for name, peer in new.peers.items():
             if name not in self.peerings:
                 self._add_peer(name, peer)
-            elif name in walk_anew or any(getattr(peer, key) != getattr(old.peers[name], key) for key in LINK_KEYS):
+            elif name in walk_anew or any(getattr(peer, key) != getattr(old.peers[name], key) for key in RELINK_KEYS):
                 await self._remove_peer(name, grpc.StatusCode.UNAVAILABLE, "the settings of this link have changed")
                 self._add_peer(name, peer)
             else:

@@ -14,8 +14,12 @@ from hamlet_core.agent.preview import preview
 from hamlet_core.agent.status import Reporter
 from hamlet_core.api import Finding, HamletError, Severity
 from hamlet_core.config import load
+from hamlet_core.plugins.options import adapter_options
 from hamlet_core.plugins.port import RegistryPort
 
+LOOK_AT_PEER = (
+    "ask the peer's operator whether its agent runs, lists us, and has our bundle; its log says why it refuses"
+)
 LEAVE_WITHIN = timedelta(seconds=20)
 """How long `hamlet leave` waits for the registries before it says that they are still at it."""
 CHECK_WITHIN = 20.0
@@ -52,10 +56,12 @@ class Control:
         return self._reporter.status()
 
     async def _services(self, request: Document) -> Document:
-        return self._reporter.services(request.get("peer"))
+        peer = self._peer(request) if request.get("peer") else None
+        return self._reporter.services(peer)
 
     async def _plan(self, request: Document) -> Document:
         loaded = load.read(Path(request["path"])) if request.get("path") else self._agent.loaded
+        adapter_options(loaded)  # what a start would refuse is no plan
         document: Document = preview(self._agent, loaded.config)
         return document
 
@@ -78,7 +84,8 @@ class Control:
             up = bool(peering.streams)
             message = "linked" if up else f"not linked: {peering.last_error or 'waiting to be dialled'}"
             severity = Severity.OK if up else Severity.WARNING
-            findings.append(Finding(subject=f"peer {name}", severity=severity, message=message))
+            mend = "" if up else peering.last_mend or LOOK_AT_PEER
+            findings.append(Finding(subject=f"peer {name}", severity=severity, message=message, mend=mend))
         return findings
 
     def _orphans(self) -> list[Finding]:

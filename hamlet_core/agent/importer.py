@@ -15,7 +15,15 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from hamlet_core import backoff
-from hamlet_core.api import AdapterError, ImportKey, Outcome, RegistryUnavailable, Status
+from hamlet_core.api import (
+    AdapterError,
+    ImportChange,
+    ImportKey,
+    Outcome,
+    RegistryUnavailable,
+    Status,
+    WriteImport,
+)
 from hamlet_core.config.model import Config
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.imports.status import Settled, State
@@ -31,6 +39,8 @@ DRIFT_CHECK = 300.0
 """Seconds between two looks at what the registry really holds."""
 RETRY_CAP = 60.0
 """Longest delay, in seconds, before a registry that was down is asked again."""
+TOLD = 10
+"""So many names of services stand in one line of the log."""
 ANSWER_WITHIN = 20.0
 """Seconds after which an owner is told to try again, because the registry has not taken its service yet.
 
@@ -160,8 +170,20 @@ class Lane:
                         service=outcome.key.name, status=outcome.status.value, reason=outcome.reason,
                     )  # fmt: skip
             self.reconciler.record(outcomes, now())
+            self._tell(batch, outcomes)
             await self._announce()
         return bool(changes)
+
+    def _tell(self, batch: Sequence[ImportChange], outcomes: Sequence[Outcome]) -> None:
+        """One line for each peer of what was written and removed."""
+        done = [change for change, outcome in zip(batch, outcomes, strict=True) if outcome.status is Status.APPLIED]
+        for peer in dict.fromkeys(change.key.peer for change in done):
+            written = [c.key.name for c in done if c.key.peer == peer and isinstance(c, WriteImport)]
+            removed = [c.key.name for c in done if c.key.peer == peer and not isinstance(c, WriteImport)]
+            log.info(
+                "imports changed", registry=self.port.name, peer=peer, written=len(written), removed=len(removed),
+                services=[*written, *removed][:TOLD],
+            )  # fmt: skip
 
     async def _announce(self) -> None:
         async with self._turn:
@@ -184,6 +206,7 @@ class Importer:
     def __init__(self, config: Config, lanes: Sequence[Lane]) -> None:
         self._config = config
         self.lanes = tuple(lanes)
+        self.stopping = False
 
     def configure(self, config: Config) -> frozenset[str]:
         """Take over a changed configuration: what a removed peer left is withdrawn at once.
@@ -219,6 +242,8 @@ class Importer:
         """See `ImportSink`."""
         if peer not in self._config.peers:
             return  # removed: what came from it is being withdrawn
+        if self.stopping:
+            return  # we leave, not the peer
         log.warning("peer lost; its services are kept", peer=peer)
         for lane in self.lanes:
             lane.reconciler.lost(peer, now())
@@ -255,11 +280,10 @@ class Importer:
         until = asyncio.get_running_loop().time() + wait
         keys = dict.fromkeys(ImportKey(peer, each.message.name) for each in received)
         settled = await asyncio.gather(*(lane.settled(keys, until) for lane in lanes))
-        reasons = [lane.error for lane in lanes]
         return [
             Verdict(INVALID_ARGUMENT, next(filter(None, refused)))
             if any(refused)
-            else self._verdict(each, [found[ImportKey(peer, each.message.name)] for found in settled], reasons)
+            else self._verdict(each, [found[ImportKey(peer, each.message.name)] for found in settled])
             for each, refused in zip(received, refusals, strict=True)
         ]
 
@@ -279,16 +303,15 @@ class Importer:
         return reason
 
     @staticmethod
-    def _verdict(received: Received, settled: Sequence[Settled], errors: Sequence[str]) -> Verdict:
+    def _verdict(received: Received, settled: Sequence[Settled]) -> Verdict:
         """One answer for all registries that import: the worst of what they say."""
         if isinstance(received.message, Unreadable):
             return Verdict(INVALID_ARGUMENT, received.message.reason)
         for each in settled:
             if each.state is State.REJECTED:
-                return Verdict(INVALID_ARGUMENT, each.reason)
-        for each, error in zip(settled, errors, strict=True):
-            if each.state in (State.RETRY, State.PENDING):
-                return Verdict(UNAVAILABLE, each.reason or error or "the registry has not taken it yet")
+                return Verdict(INVALID_ARGUMENT, "our registry cannot hold it" if each.by_registry else each.reason)
+        if any(each.state in (State.RETRY, State.PENDING) for each in settled):
+            return Verdict(UNAVAILABLE, "our registry has not taken it yet")
         return Verdict()
 
     def _wake(self) -> None:

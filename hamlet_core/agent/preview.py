@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from hamlet_core.agent.agent import FIXED_KEYS, Agent
+from hamlet_core.agent.agent import FIXED_KEYS, RELINK_KEYS, Agent
 from hamlet_core.api import FederatedService, WriteImport
-from hamlet_core.config.model import Config
+from hamlet_core.config.model import Config, Peer
 from hamlet_core.publish.policy import Policy
 
 Document: TypeAlias = dict[str, Any]
@@ -17,11 +17,13 @@ Document: TypeAlias = dict[str, Any]
 def preview(agent: Agent, config: Config) -> Document:
     """The difference that `config` would make to the running agent, as rows sorted for reading.
 
-    `restart` names the keys that only a restart can change; they are left out of the rest.
+    `restart` names the keys that only a restart can change; they are left out of the rest. `links` names the
+    peers that are new or whose link would be made anew.
     """
     now = datetime.now(UTC)
     return {
         "restart": [key for key in FIXED_KEYS if getattr(agent.config, key) != getattr(config, key)],
+        "links": [name for name, peer in config.peers.items() if _dials_anew(agent.config.peers.get(name), peer)],
         "publish": _difference(agent.publication.views, agent.publication.preview(Policy.of(config), now).views),
         "imports": [
             {
@@ -34,6 +36,10 @@ def preview(agent: Agent, config: Config) -> Document:
             for change in lane.reconciler.rehearse(config, now)
         ],
     }
+
+
+def _dials_anew(old: Peer | None, new: Peer) -> bool:
+    return old is None or any(getattr(old, key) != getattr(new, key) for key in RELINK_KEYS)
 
 
 _Views: TypeAlias = Mapping[str, Mapping[str, FederatedService]]

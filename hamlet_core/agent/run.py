@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -84,9 +85,11 @@ class Process:
         agent, admin = self._agent, self._agent.config.admin
         control = Control(agent, self._reporter, self._reload)
         server = AdminServer(admin.socket, control.methods())
-        web = WebServer(admin.http, self._metrics(loop), lambda: agent.not_ready) if admin.http else None
-        await server.start()
+        await server.start()  # first: that an agent runs here already is what to say before anything else
+        web: WebServer | None = None
         try:
+            if admin.http:
+                web = WebServer(admin.http, self._metrics(loop), lambda: agent.not_ready)
             await agent.start()
             if web:
                 web.start()
@@ -116,8 +119,13 @@ class Process:
         return registry
 
     async def _note_states(self) -> None:
+        told: datetime | None = None  # the end of the certificate that was reported as expired
         while True:
             self._reporter.tick()
+            not_after = self._agent.identity.credentials.not_after
+            if not_after <= datetime.now(UTC) and not_after != told:
+                told = not_after
+                log.error("our certificate has expired: peers refuse us", not_after=str(not_after))
             await asyncio.sleep(NOTE_STATES)
 
     async def _reloads(self) -> None:

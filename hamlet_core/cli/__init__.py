@@ -16,7 +16,7 @@ from hamlet_core.cli.lazy import Lazy, LazyGroup
 from hamlet_core.cli.settings import Settings
 
 # gRPC writes notes of its own to standard error, between our log lines; what matters of them we say ourselves.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 COMMANDS = {
     "init": Lazy("hamlet_core.cli.init:init", "Write a commented hamlet.yaml to start from."),

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from hamlet_core.agent.admin import AgentUnreachable, call
+from hamlet_core.api import ConfigError
 from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import emit, json_option, styled, table
 from hamlet_core.cli.settings import Settings, pass_settings
+from hamlet_core.config.model import Admin
 
 STYLES = {
     "live": "green", "ok": "green", "syncing": "cyan", "connecting": "yellow", "stale": "yellow", "held": "yellow",
@@ -23,6 +25,7 @@ STYLES = {
 }  # fmt: skip
 """The colour of each state."""
 
+DEFAULT_SOCKET: Path = Admin.model_fields["socket"].default
 SHOWN = 10
 """So many names of services are written out in one line."""
 
@@ -31,7 +34,19 @@ SECTIONS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 def ask(settings: Settings, method: str, **request: Any) -> dict[str, Any]:
     """Ask the agent of this configuration."""
-    return call(settings.read().config.admin.socket, method, request)
+    return call(_socket(settings), method, request)
+
+
+def _socket(settings: Settings) -> Path:
+    """The agent's admin socket. One that stands at its default place is asked even if the file is wrong by now."""
+    try:
+        return settings.read().config.admin.socket
+    except ConfigError as error:
+        standing = settings.config_file().absolute().parent / DEFAULT_SOCKET
+        if not standing.exists():
+            raise
+        click.secho(f"the running agent has not taken over this configuration: {error}", fg="yellow", err=True)
+        return standing
 
 
 def ago(moment: str | None) -> str:
@@ -74,18 +89,28 @@ def status(settings: Settings, as_json: bool) -> None:
 
     Per peer and direction: connecting, syncing, live, stale (lost; what it published is kept), held (removals
     wait for `hamlet confirm`), rejected (the peer does not know us). Exits with 1 unless all of them are live or
-    syncing, every registry has reported, and there are no orphans.
+    syncing, every registry can be read and written, our certificate is valid, and there are no orphans.
     """
     document = ask(settings, "status")
     emit(document, lambda console: _show_status(console, document), as_json=as_json)
     states = {peer[way]["state"] for peer in document["peers"] for way in ("imports", "exports")}
-    if not document["ready"] or document["orphans"] or states - {"live", "syncing"}:
+    registries = {each[way]["state"] for each in document["registries"] for way in ("publishing", "importing")}
+    well = document["ready"] and not document["orphans"] and registries == {"live"} and not _expired(document)
+    if not well or states - {"live", "syncing"}:
         click.get_current_context().exit(Exit.FINDINGS)
+
+
+def _expired(document: dict[str, Any]) -> bool:
+    return datetime.fromisoformat(document["identity_expires"]) <= datetime.now(UTC)
 
 
 def _show_status(console: Console, document: dict[str, Any]) -> None:
     title = Text.assemble(("mesh ", ""), (document["mesh"], "bold"), f"  {document['trust_domain']}")
     console.print(title, Text(f"listening on {document['listen']}, up {ago(document['started'])}"), sep="  ")
+    if _expired(document):
+        console.print(
+            styled(f"our certificate expired {ago(document['identity_expires'])} ago: peers refuse us", "red")
+        )
     if not document["ready"]:
         console.print(styled(f"not ready: {document['not_ready']}", "yellow"))
     console.print()
@@ -209,11 +234,15 @@ def plan(settings: Settings, changed: Path | None, as_json: bool) -> None:
 def _show_plan(console: Console, document: dict[str, Any]) -> None:
     if document["restart"]:
         console.print(styled(f"needs a restart: {', '.join(document['restart'])} changed", "yellow"))
+    for peer in document["links"]:
+        console.print(
+            styled(f"{peer}: its link would be made anew, and its catalog walked from the beginning", "yellow")
+        )
     rows = [(state(row["action"]), row["service"], row["peer"], "") for row in document["publish"]]
     rows += [(state(row["action"]), row["service"], row["peer"], row["registry"]) for row in document["imports"]]
     if rows:
         console.print(table("action", "service", "peer", "registry", rows=rows))
-    else:
+    elif not document["links"]:
         console.print("nothing would change")
 
 

@@ -34,14 +34,15 @@ def _unwritten(table: ImportTable, key: ImportKey) -> Settled:
         failed = table.writes.rejection(blocker) or table.writes.retry(blocker)
         if failed is not None:
             reason = f"its local name still stands for {blocker.name!r} of {blocker.peer}, not removed yet: {failed}"
-            return Settled(state=State.RETRY, reason=reason)
+            return Settled(state=State.RETRY, reason=reason, by_registry=True)
     if key in table.dirty:
         return Settled(state=State.PENDING)
     rejection, retry = table.writes.rejection(key), table.writes.retry(key)
     if rejection is not None:
-        return Settled(state=State.REJECTED, reason=_by_registry(table, rejection))
+        return Settled(state=State.REJECTED, reason=_by_registry(table, rejection), by_registry=True)
     if retry is not None:
-        return Settled(state=State.RETRY, reason=f"the registry {table.registry} could not take it yet: {retry}")
+        said = f"the registry {table.registry} could not take it yet: {retry}"
+        return Settled(state=State.RETRY, reason=said, by_registry=True)
     return Settled(state=State.PENDING)
 
 
@@ -107,7 +108,8 @@ def rows(table: ImportTable) -> Iterator[ImportRow]:
             key = ImportKey(peer, name)
             stands = offers.standing.get(name)
             found = settled(table, key)
-            kept = stands is not None and name not in offers.fresh and name not in offers.held
+            here = offers.live and name in offers.fresh
+            kept = stands is not None and not here and name not in offers.held
             yield ImportRow(
                 key=key,
                 local_name=stands.local_name if stands is not None else "",

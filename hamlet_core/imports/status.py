@@ -28,10 +28,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """The state of one service; `reason` says why when it was rejected, held, or is tried again."""
+    """The state of one service; `reason` says why when it was rejected, held, or is tried again.
+
+    `by_registry` says that the reason is the registry's: it may name what is none of the owner's business
+    (addresses, services of ours), and stays here.
+    """
 
     state: State
     reason: str = ""
+    by_registry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

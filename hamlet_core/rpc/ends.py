@@ -10,8 +10,8 @@ from hamlet_core.api.errors import HamletError
 class StreamEnd(HamletError):
     """The stream is over. `code` is a gRPC status, ours or the peer's."""
 
-    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, code: grpc.StatusCode, reason: str, *, mend: str = "") -> None:
+        super().__init__(reason, mend=mend)
         self.code = code
         self.reason = reason
 

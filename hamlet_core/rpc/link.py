@@ -72,7 +72,7 @@ class Link:
             if end is REDUNDANT:
                 await asyncio.sleep(backoff.FIRST)
                 continue
-            peering.failed(end.reason)
+            peering.failed(end.reason, end.mend)
             if end.code is grpc.StatusCode.UNAUTHENTICATED:
                 log.error(
                     "the peer does not know us; not dialling until a reload", peer=peering.name, reason=end.reason
@@ -115,7 +115,7 @@ class Link:
                 end = await self._stream(channel, VERSIONS[self._peering.settings.api])
             error = self.tunnel.last_error
             if error is not None and end.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN):
-                return StreamEnd(end.code, str(error))
+                return StreamEnd(end.code, str(error), mend=error.mend)
             return end
         finally:
             await self.tunnel.close()

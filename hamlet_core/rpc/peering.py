@@ -51,6 +51,7 @@ class Peering:
         self.changed = asyncio.Event()
         """Set whenever streams or roles change; who waits clears it."""
         self.last_error = ""
+        self.last_mend = ""
         self.last_error_at: datetime | None = None
 
     @property
@@ -74,9 +75,10 @@ class Peering:
         stream = self.consumer_stream
         return stream is not None and (stream.dialled or stream.proven)
 
-    def failed(self, reason: str) -> None:
-        """Remember why the link is not up, for status."""
+    def failed(self, reason: str, mend: str = "") -> None:
+        """Remember why the link is not up and what to do about it, for status and check."""
         self.last_error = reason
+        self.last_mend = mend
         self.last_error_at = datetime.now(UTC)
 
     def attach(self, stream: PeerStream) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hamlet_core.identity import authority
 from tests.e2e.conftest import Launch
 from tests.support.meshes import Mesh, free_port
 from tests.support.processes import wait_until
@@ -41,6 +44,7 @@ def linked(west: Mesh, east: Mesh, launch: Launch) -> tuple[Mesh, Mesh]:
     east.configure({"west": west.peer()})
     west.write_service("orders")
     agents = launch(west), launch(east)
+    (west.folder / "pid").write_text(str(agents[0].pid))
     for agent, peer in zip(agents, ("east", "west"), strict=True):
         agent.state(peer, "imports", "live")
         agent.state(peer, "exports", "live")
@@ -63,7 +67,7 @@ def test_status_services_check_and_plan_agree_with_what_is_there(linked: tuple[M
     ]
     findings = hamlet_json(west, "check")["findings"]
     assert {finding["severity"] for finding in findings} == {"ok"}
-    assert hamlet_json(west, "plan") == {"restart": [], "publish": [], "imports": []}
+    assert hamlet_json(west, "plan") == {"restart": [], "links": [], "publish": [], "imports": []}
     for command in ("status", "services", "check", "plan"):
         assert "west" in hamlet(west, command) or command == "plan"
 
@@ -76,6 +80,7 @@ def test_plan_shows_what_a_change_would_do_and_does_nothing(linked: tuple[Mesh, 
     assert plan["imports"] == [
         {"action": "delete", "service": "orders.west.example", "peer": "west", "registry": "east"}
     ]
+    assert plan["links"] == ["west"], "the owner hears of the refusals on a new walk"
     assert east.imported_names("west"), "nothing was done"
     east.config_path.write_text(east_file)
     other = west.folder / "other.yaml"
@@ -87,6 +92,52 @@ def test_plan_shows_what_a_change_would_do_and_does_nothing(linked: tuple[Mesh, 
     assert plan["publish"] == [{"action": "withdraw", "service": "orders.west.example", "peer": "east"}]
 
 
+def test_a_refusal_that_a_changed_policy_lifts_is_lifted_for_the_owner_too(
+    west: Mesh, east: Mesh, launch: Launch
+) -> None:
+    west.configure({"east": east.peer()})
+    east.configure({"west": west.peer(accept=["nothing.example"])})
+    west.write_service("orders")
+    owner, consumer = launch(west), launch(east)
+    wait_until(
+        lambda: "orders.west.example" in (owner.peer("east") or {"exports": {"rejected": ()}})["exports"]["rejected"]
+    )
+    east.configure({"west": west.peer()})
+    consumer.send(signal.SIGHUP)
+    wait_until(lambda: east.imported_names("west"))
+    wait_until(lambda: not owner.peer("east")["exports"]["rejected"], what="west no longer says that east refuses it")
+
+
+def test_a_lost_peers_services_are_listed_as_retained(linked: tuple[Mesh, Mesh]) -> None:
+    west, east = linked
+    west_pid = int(json.loads((west.folder / "pid").read_text()))
+    os.kill(west_pid, signal.SIGTERM)
+    rows = wait_until(
+        lambda: (
+            (found := json.loads(hamlet_any(east, "services"))["imported"])
+            and found[0]["state"] == "retained"
+            and found
+        )
+    )
+    assert rows[0]["service"] == "orders.west.example"
+    assert east.imported_names("west"), "and they stand"
+
+
+def test_an_expired_certificate_is_told_by_status(west: Mesh, launch: Launch) -> None:
+    authority.issue(west.folder / "pki", hours=1 / 3600)
+    west.configure({})
+    agent = launch(west)
+    wait_until(agent.status)
+    wait_until(lambda: "expired" in hamlet_text(west, "status"), within=30)
+    wait_until(lambda: "our certificate has expired" in agent.log.read_text())
+
+
+def test_a_second_agent_of_the_same_configuration_says_that_one_runs(linked: tuple[Mesh, Mesh]) -> None:
+    west, _ = linked
+    said = hamlet(west, "run", expect=1)
+    assert "another agent answers" in said
+
+
 def test_a_broken_configuration_is_not_taken_over_and_says_where_it_is_wrong(linked: tuple[Mesh, Mesh]) -> None:
     west, east = linked
     west.config_path.write_text(west.config_path.read_text() + "\nnonsense: 1\n")
@@ -94,6 +145,10 @@ def test_a_broken_configuration_is_not_taken_over_and_says_where_it_is_wrong(lin
     assert "hamlet.yaml:" in said
     assert "nonsense" in said
     assert east.imported_names("west"), "the running agent goes on with the old one"
+    said = hamlet(west, "status")
+    assert "has not taken over this configuration" in said
+    assert "nonsense" in said
+    assert "live" in said, "and its status is still to be had"
 
 
 def test_without_an_agent_the_commands_say_so_with_an_exit_code_of_their_own(west: Mesh) -> None:
@@ -138,6 +193,12 @@ def test_a_mass_removal_that_is_only_inferred_is_held_until_it_is_confirmed(
     assert len(east.imported_names("west")) == 4
     assert hamlet_json(east, "confirm", "west")["removed"] == 3
     wait_until(lambda: east.imported_names("west") == {"s3.west.example"})
+
+
+def hamlet_text(mesh: Mesh, *arguments: str) -> str:
+    """What a person sees, whatever the exit code."""
+    command = [sys.executable, "-m", "hamlet_core", "-c", str(mesh.config_path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
 
 
 def hamlet_any(mesh: Mesh, *arguments: str) -> str:

@@ -73,7 +73,7 @@ async def test_what_can_never_be_taken_is_refused_with_the_reason_and_the_rest_g
             ],
         )
         assert [verdict.code for verdict in verdicts] == [OK, INVALID, INVALID, INVALID, INVALID, INVALID]
-        assert "does not like it" in verdicts[2].reason
+        assert verdicts[2].reason == "our registry cannot hold it", "the owner learns nothing of our insides"
         assert "max_message_bytes" in verdicts[3].reason
         assert standing(memory) == ["a.east.example"]
 
@@ -147,7 +147,10 @@ async def test_while_a_registry_is_down_owners_are_told_at_once_to_come_back(
             verdicts = await it.deliver("east", [offer("a.east.example")])
             assert time.monotonic() - began < module.ANSWER_WITHIN / 2
             assert verdicts[0].code == UNAVAILABLE
-            assert "out of reach" in verdicts[0].reason
+            assert verdicts[0].reason == "our registry has not taken it yet", (
+                "the owner learns nothing of our insides"
+            )
+            assert "out of reach" in lane.error, "the operator does"
         await until(lambda: standing(memory), "it is written once the registry is back")
         assert lane.error == ""
         assert await codes(it, offer("a.east.example")) == [OK]
