@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import orjson
 from consul import base
 
 from hamlet_consul.errors import ConsulDenied
@@ -138,16 +139,15 @@ class Client:
 
     def transact(self, operations: Sequence[Operation]) -> TxnResult:
         """Apply up to 64 operations together or none; a conflict is a result, not an error."""
-        return self.transact_texts([json.dumps(operation) for operation in operations])
+        return self.transact_texts([orjson.dumps(operation) for operation in operations])
 
-    def transact_texts(self, operations: Sequence[str]) -> TxnResult:
+    def transact_texts(self, operations: Sequence[bytes]) -> TxnResult:
         """As `transact`, of operations that are JSON already."""
-        body = f"[{','.join(operations)}]"
-        return self.http.put(_txn, path="/v1/txn", data=body)  # type: ignore[no-any-return]
+        return self.http.put(_txn, path="/v1/txn", data=_list(operations))  # type: ignore[no-any-return]
 
-    def begin_transaction(self, operations: Sequence[str]) -> PendingTxn:
+    def begin_transaction(self, operations: Sequence[bytes]) -> PendingTxn:
         """Send up to 64 operations that are JSON already, and do not wait for the answer."""
-        return PendingTxn(self.http.begin_put("/v1/txn", f"[{','.join(operations)}]"))
+        return PendingTxn(self.http.begin_put("/v1/txn", _list(operations)))
 
     def denied(self, wanted: Sequence[tuple[str, str, str]]) -> tuple[tuple[str, str, str], ...] | None:
         """Which of these (resource, segment, access) the token lacks; None where ACL are off.
@@ -165,6 +165,10 @@ class Client:
         return _answer(self.http.get(base.CB.json(index=True), path=path, params=params))
 
 
+def _list(operations: Sequence[bytes]) -> bytes:
+    return b"[" + b",".join(operations) + b"]"
+
+
 def _arguments(block: Block | None) -> dict[str, Any]:
     return block.arguments if block else {}
 
@@ -180,7 +184,7 @@ def _found(response: Any) -> Any:
 
 def _txn(response: Any) -> TxnResult:
     if response.code == 200:
-        return TxnResult(written=tuple(json.loads(response.body)["Results"] or ()))
+        return TxnResult(written=tuple(orjson.loads(response.body)["Results"] or ()))
     if response.code == 409:
         errors = json.loads(response.body)["Errors"] or ()
         return TxnResult(errors=tuple((error["OpIndex"], error["What"]) for error in errors))

@@ -9,11 +9,12 @@ as long as the next batch is being decided, and Consul would wait with them.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
+
+import orjson
 
 from hamlet_consul.client import TXN_OPERATIONS, Client, PendingTxn, TxnResult
 from hamlet_consul.decide import Unit
@@ -24,7 +25,7 @@ TXN_BYTES = 256 * 1024
 """Most bytes of one transaction: half of what Consul takes (`limits.txn_max_req_len`)."""
 AT_ONCE = 2
 """Transactions under way: Consul has the next one before its answer to the last was read."""
-Written = tuple[Unit, list[str]]
+Written = tuple[Unit, list[bytes]]
 """A unit, and its operations as they are sent."""
 
 
@@ -59,7 +60,7 @@ class Rounds:
 
     def add(self, unit: Unit) -> None:
         """Take a unit; a transaction that it would overfill is sent without it."""
-        texts = [json.dumps(operation) for operation in unit.operations()]
+        texts = [orjson.dumps(operation) for operation in unit.operations()]
         count, size = len(texts), sum(map(len, texts))
         if self._batch and (self._operations + count > TXN_OPERATIONS or self._size + size > TXN_BYTES):
             self._send()

@@ -159,7 +159,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
         """Post `data` to `path`."""
         return _decoded(callback, self._call("POST", path, params, headers, data))
 
-    def begin_put(self, path: str, data: str) -> Pending:
+    def begin_put(self, path: str, data: bytes) -> Pending:
         """Send `data` to `path` and do not wait for the answer: as `put` when its result is asked for."""
         self.requests.count(path)
         target = self._target("PUT", path, ())[0]
@@ -302,7 +302,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
 class Pending:
     """A call that was sent on a connection of its own, and whose answer was not read yet. Never repeated."""
 
-    def __init__(self, transport: Transport, pool: PlainPool | TlsPool, path: str, target: str, data: str) -> None:
+    def __init__(self, transport: Transport, pool: PlainPool | TlsPool, path: str, target: str, data: bytes) -> None:
         self._transport, self._pool, self._path = transport, pool, path
         self._connection = pool.lend()
         try:
