@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from ruamel.yaml import YAML
 
 from hamlet_core.api import Endpoint, LocalService, Protocol, ServicePort
 from hamlet_core.identity import authority
+from tests.support.ports import free_port
 
 NEVER = "1h"
 """For deadlines that must not end what is being measured."""
@@ -54,7 +54,7 @@ class Mesh:
 
     def elsewhere(self) -> Mesh:
         """The same mesh at another port."""
-        return replace(self, port=_free_port())
+        return replace(self, port=free_port())
 
     @property
     def target_options(self) -> list[tuple[str, str]]:
@@ -105,7 +105,7 @@ class Mesh:
 
 def make(root: Path, name: str) -> Mesh:
     """A new mesh below `root`, with an authority, a certificate and a port nobody listens on."""
-    mesh = Mesh(folder=root / name, name=name, port=_free_port())
+    mesh = Mesh(folder=root / name, name=name, port=free_port())
     mesh.services.mkdir(parents=True)
     authority.init(mesh.folder / "pki", mesh.trust_domain)
     authority.issue(mesh.folder / "pki")
@@ -137,8 +137,3 @@ def write_service(mesh: Mesh, number: int, tag: str = "v1") -> float:
     began = time.monotonic()
     fresh.replace(mesh.services / f"service-{number:05}.yaml")
     return began
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

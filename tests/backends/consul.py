@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ import pytest
 
 from tests.backends.install import CannotInstall, ensure
 from tests.backends.pki import Pki, make_pki
+from tests.support.ports import free_ports
 
 READY_SECONDS = 60.0
 NOT_RUN = "NOT RUN:"
@@ -89,7 +89,7 @@ class Consul:
         """Start it on the ports it had, or on free ones, and wait until it has a leader."""
         for _ in range(5):
             if not self._ports or not self.port:
-                self._ports = _free_ports(4)
+                self._ports = free_ports(4)
                 self.port = self._ports[0]
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -289,18 +289,6 @@ class Consul:
         """End it and remove what it left on disk."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free for TCP a moment ago; another process may still be quicker."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 StartConsul = Callable[..., Consul]

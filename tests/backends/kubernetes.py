@@ -16,7 +16,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -37,6 +36,7 @@ from tests.backends.consul import NOT_RUN, Reply
 from tests.backends.crds import GROUP, definitions
 from tests.backends.install import CannotInstall, ensure
 from tests.backends.pki import Pki, make_pki
+from tests.support.ports import free_ports
 
 READY_SECONDS = 90.0
 ADMIN = "admin-token"
@@ -174,7 +174,7 @@ class OwnKubernetes(Kubernetes):
         """Start both, on the ports they had or on free ones, and wait until the API is ready."""
         for _ in range(5):
             if not self.port:
-                self.port, self._etcd, self._peer = _free_ports(3)
+                self.port, self._etcd, self._peer = free_ports(3)
             self._start_etcd()
             self._start_apiserver()
             if self._ready():
@@ -311,18 +311,6 @@ class OwnKubernetes(Kubernetes):
         """End both and remove what they left on disk."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free for TCP a moment ago; another process may still be quicker."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @pytest.fixture(scope="session")

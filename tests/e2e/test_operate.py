@@ -15,7 +15,8 @@ import pytest
 
 from hamlet_core.identity import authority
 from tests.e2e.conftest import Launch
-from tests.support.meshes import Mesh, free_port
+from tests.support.meshes import Mesh
+from tests.support.ports import free_port
 from tests.support.processes import wait_until
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.meshes import PATIENCE, free_port
+from tests.support.meshes import PATIENCE
+from tests.support.ports import free_port
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,14 +16,9 @@ from hamlet_core.agent.agent import Agent
 from hamlet_core.agent.status import Reporter
 from hamlet_core.config import load
 from hamlet_core.identity import authority
+from tests.support.ports import free_port
 
 PATIENCE = 30.0
-
-
-def free_port() -> int:
-    """A port nobody listens on; taken by the time it is used only if the machine is very unlucky."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def eventually(check: Callable[[], Any], *, what: str = "", within: float = PATIENCE) -> Any:

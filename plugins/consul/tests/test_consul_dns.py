@@ -15,15 +15,10 @@ import pytest
 from hamlet_core.api import RemoveImport, Status, WriteImport
 from hamlet_core.api.testing import imported_service
 from tests.backends.consul import Consul, StartConsul
+from tests.support.ports import free_port
 
 A, SRV, NXDOMAIN = 1, 33, 3
 PATIENCE = 20.0
-
-
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def ask(port: int, name: str, kind: int) -> tuple[int, list[bytes]]:
@@ -74,7 +69,7 @@ class Resolver:
 
 @pytest.fixture
 def consul_and_dns(start_consul: StartConsul) -> tuple[Consul, Resolver]:
-    port = free_udp_port()
+    port = free_port()
     consul = start_consul(hcl=f"ports {{ dns = {port} }}")
     deadline = time.monotonic() + PATIENCE
     while True:

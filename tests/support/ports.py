@@ -1,0 +1,45 @@
+"""TCP and UDP ports of loopback for servers that want to be told theirs before they start.
+
+They lie below the range from which the kernel takes the ports of outgoing connections, so no connection of a
+test that runs beside can sit on one, and each is reserved among processes by the name of a Unix socket, which
+is free again when the process that asked has ended.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+
+LOWEST = 10_240
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_reserved: dict[int, socket.socket] = {}
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports, free now and this process's alone until it ends."""
+    return [free_port() for _ in range(count)]
+
+
+def free_port() -> int:
+    """A port, free now and this process's alone until it ends."""
+    highest = int(_EPHEMERAL.read_text().split()[0])
+    for port in random.SystemRandom().sample(range(LOWEST, highest), highest - LOWEST):
+        if port not in _reserved and _reserve(port):
+            return port
+    message = f"no port from {LOWEST} to {highest} is free"
+    raise RuntimeError(message)
+
+
+def _reserve(port: int) -> bool:
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        reservation.bind(f"\0hamlet-port-{port}")
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_INET, kind) as probe:
+                probe.bind(("127.0.0.1", port))
+    except OSError:
+        reservation.close()
+        return False
+    _reserved[port] = reservation
+    return True
