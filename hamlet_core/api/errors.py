@@ -30,5 +30,9 @@ class RegistryUnavailable(HamletError):
     """The backend cannot be reached or cannot answer now: keep what is known and try again later."""
 
 
+class GatewayUnavailable(HamletError):
+    """The gateway cannot be reached or took nothing of what it was given: what it does now stays; try again later."""
+
+
 class InvalidService(HamletError):
     """A service breaks a rule of the protocol or of a registry and can never be taken as it is."""

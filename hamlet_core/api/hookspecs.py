@@ -1,10 +1,10 @@
 # mypy: disable-error-code="empty-body"
-"""The hooks: what a plugin says it provides, and the contract of a registry adapter.
+"""The hooks: what a plugin says it provides, and the contracts of a registry adapter and of a gateway.
 
 Two levels. `AgentSpec` hooks are implemented by a plugin's module (its `hamlet` entry point, named after
-the adapter kind it provides). `RegistrySpec` hooks are implemented by the object that the adapter type's
-`open` returns; each configured registry has a plugin manager of its own, so one adapter answers, and
-wrappers from other plugins stand around it.
+the adapter kind it provides). `RegistrySpec` and `GatewaySpec` hooks are implemented by the object that the
+adapter type's `open` returns; each configured registry and gateway has a plugin manager of its own, so one
+adapter answers, and wrappers from other plugins stand around it.
 
 Hooks are synchronous and may block: the core calls them on threads of its own, watch and writes on
 different ones. No implementation takes default arguments: pluggy would then never pass the value.
@@ -13,18 +13,19 @@ different ones. No implementation takes default arguments: pluggy would then nev
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pluggy
 from pydantic import BaseModel, ConfigDict
 
 from hamlet_core.api.changes import Batch, ImportChange, Outcome
-from hamlet_core.api.model import Mark, StandingImport
+from hamlet_core.api.gateway import ImportAnswer, ImportRoute, Ingress, PublishRefusals, PublishRoute, Trust
+from hamlet_core.api.model import ImportKey, Mark, StandingImport
 
 if TYPE_CHECKING:
     import click
@@ -34,13 +35,16 @@ PROJECT = "hamlet"
 API_VERSION = 1
 """The version of this contract. A plugin built for a newer one is refused with a sentence."""
 
+Role: TypeAlias = Literal["registry", "gateway"]
+"""What an adapter is for."""
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks the functions and methods of a plugin that implement a hook."""
 
 
 class AdapterOptions(BaseModel):
-    """Base of an adapter's options, the keys beside `kind` of a registry; unknown ones are errors.
+    """Base of an adapter's options, the keys beside `kind` of a registry or gateway; unknown ones are errors.
 
     A secret is a `pydantic.SecretStr`; a path is a `pathlib.Path` and is taken relative to the
     configuration file. Both are resolved before the model sees them where they are references
@@ -111,8 +115,8 @@ class Stop:
 class AdapterContext:
     """What the core tells an adapter when it opens it.
 
-    `name` is the registry's name in the configuration, `mesh`, `domain` and `trust_domain` are ours;
-    `directory` is the folder of the configuration file.
+    `name` is the registry's name in the configuration (`gateway` for the gateway), `mesh`, `domain` and
+    `trust_domain` are ours; `directory` is the folder of the configuration file.
     """
 
     name: str
@@ -130,14 +134,15 @@ class AdapterContext:
 class AdapterType:
     """A kind of adapter that a distribution provides.
 
-    `kind` is what the configuration says (`kind: consul`) and equals the name of the entry point.
+    `kind` is what the configuration says (`kind: consul`) and equals the name of the entry point; one kind
+    may be a registry and a gateway, as two adapter types.
     `open` takes the validated options and the context and returns an object that implements the
     role's hooks; it raises `ConfigError` for options that contradict each other, and does not wait for
     the backend: a registry that is down is for `registry_watch` to report.
     """
 
     kind: str
-    role: Literal["registry"]
+    role: Role
     options: type[AdapterOptions]
     open: Callable[..., object]
     summary: str = ""
@@ -150,7 +155,7 @@ class Wrapped:
 
     name: str
     kind: str
-    role: Literal["registry"]
+    role: Role
 
 
 class AgentSpec:
@@ -238,3 +243,68 @@ class RegistrySpec:
     @hookspec
     def registry_close(self) -> None:
         """Release everything. Called once, after the watch has ended and the last write has returned."""
+
+
+class GatewaySpec:
+    """Hooks of a gateway: how calls enter this mesh, and how they leave it.
+
+    `gateway_trust` is called before `gateway_publish` and `gateway_import`; those two get the whole desired
+    set each time, so that a call that failed is mended by the next. The core publishes a service once its
+    routes stand, and takes a route away after the service is withdrawn; it writes an import into the
+    registries once its route is known, and takes the route away after the entry is gone.
+    """
+
+    @hookspec(firstresult=True)
+    def gateway_ingress(self, stop: Stop) -> Iterator[Ingress]:
+        """Yield how other meshes reach this one, as soon as it is known and whenever it changes.
+
+        G1. It MUST yield at least one endpoint and one SAN each time; the SANs are those that the ingress
+            presents.
+        G2. It MUST raise `GatewayUnavailable` while that is not known (no address assigned yet, the API out
+            of reach): what was published stays, and the core calls again with backoff.
+        G3. It MUST end within a second of `stop`.
+        """
+
+    @hookspec(firstresult=True)
+    def gateway_trust(self, trust: Trust) -> bool:
+        """Take our certificate and whom to believe; called again whenever a part of it changes.
+
+        G4. New connections MUST be judged by it from the return of the call on; standing connections of a
+            peer that is no longer in it MUST be cut within seconds. Return True (pluggy takes None for no
+            answer).
+        """
+
+    @hookspec(firstresult=True)
+    def gateway_publish(self, routes: Sequence[PublishRoute]) -> PublishRefusals:
+        """Make the ingress lead each server name to its endpoints, for its peers and nobody else.
+
+        G5. When it returns, every route that is not among the refusals MUST be in force, and nothing
+            else. No two routes have the same SNI.
+        G6. It MUST be idempotent, and one route's refusal MUST NOT keep another from its place. It raises
+            `GatewayUnavailable` when nothing came into force: what stood before still stands then.
+        """
+
+    @hookspec(firstresult=True)
+    def gateway_import(
+        self, routes: Sequence[ImportRoute], keep: Collection[ImportKey]
+    ) -> Mapping[ImportKey, ImportAnswer]:
+        """Make each service reachable for the workloads of this mesh, and say how; one answer per route.
+
+        `keep` are imports whose entries still stand and whose content is not known (after a restart, before
+        their owner has spoken): what is there for them stays as it is.
+        G7. The same route MUST get the same addresses as long as it is wanted, restarts included.
+        G8. The identity of the owner's ingress MUST be checked: against that peer's bundle alone, and to be
+            one of the service's SANs. A service without SANs is refused.
+        G6 holds here too.
+        """
+
+    @hookspec(firstresult=True)
+    def gateway_check(self) -> Sequence[Finding]:
+        """Say whether the gateway can be reached, its version is supported and it runs what it was given.
+
+        It does not raise for what it was asked to find out.
+        """
+
+    @hookspec
+    def gateway_close(self) -> None:
+        """Release everything. Called once, after all other calls have returned."""

@@ -157,17 +157,40 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How workloads of this mesh reach an imported service, as the gateway of this mesh says.
+
+    `endpoints` are the addresses to connect to, by the id of the instance: the egress's where it has one,
+    the owner's otherwise. `originates_tls` says that the gateway originates mTLS and callers speak the
+    instance's own protocol to those addresses; where it does not, the caller's own proxy must, with the SNI
+    and SANs of the service. `settings` are words that a gateway and a registry of one vendor agree on.
+    """
+
+    endpoints: Mapping[str, tuple[Endpoint, ...]]
+    originates_tls: bool
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedService:
     """A service of another mesh, as a registry should hold it.
 
     `local_name` is the fully qualified name by which workloads of this mesh reach it: the owner's FQDN,
     or an alias where two peers claim the same one. It is unique among all imports; how a registry writes
-    it (Consul allows no dots) is the adapter's documented rule.
+    it (Consul allows no dots) is the adapter's documented rule. `route` is how the gateway of this mesh
+    takes them there; None where there is no gateway, and the owner's endpoints are what callers get.
     """
 
     peer: str
     local_name: str
     service: FederatedService
+    route: Route | None = None
+
+    def endpoints_of(self, instance: Instance) -> tuple[Endpoint, ...]:
+        """Where workloads of this mesh connect to for `instance`: by the route, or as the owner says."""
+        if self.route is None:
+            return self.service.endpoints_of(instance)
+        return self.route.endpoints.get(instance.id, ())
 
     @property
     def key(self) -> ImportKey:
@@ -194,8 +217,20 @@ class ImportedService:
                 (i.id, i.protocol, sorted(i.metadata.items()), i.endpoint_selector, i.description)
                 for i in service.instances
             ],
+            *_of_route(self.route),
         )
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+def _of_route(route: Route | None) -> tuple[object, ...]:
+    """A route's part of a digest; nothing of one that is not there, so that such digests stay as they are."""
+    if route is None:
+        return ()
+    places = [
+        (instance, [(e.address, e.port, e.labels, e.description) for e in endpoints])
+        for instance, endpoints in sorted(route.endpoints.items())
+    ]
+    return (places, route.originates_tls, sorted(route.settings.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
