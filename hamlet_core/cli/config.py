@@ -90,9 +90,11 @@ def show(settings: Settings, *, as_json: bool) -> None:
     loaded = settings.read()
     options = adapter_options(loaded)
     data = _shown(loaded.config, (), loaded)
-    for name, own in options.items():
+    for name, own in options.registries.items():
         kind = loaded.config.registries[name].kind
         data["registries"][name] = {"kind": kind, **_shown(own, ("registries", name), loaded)}
+    if options.gateway is not None and loaded.config.gateway is not None:
+        data["gateway"] = {"kind": loaded.config.gateway.kind, **_shown(options.gateway, ("gateway",), loaded)}
     emit(data, lambda _: click.echo(_yaml(data), nl=False), as_json=as_json)
 
 

@@ -34,11 +34,10 @@ class Loaded:
         """`file:line` of a key such as `registries.west.path`, or of the nearest one above it."""
         return self.places.locate(undotted(key) if isinstance(key, str) else key)
 
-    def options(self, registry: str, model: type[_Options]) -> _Options:
-        """Read the options of a registry with its adapter's model; raises `ConfigProblems` with their lines."""
-        loc: Loc = ("registries", registry)
+    def options(self, loc: Loc, given: Mapping[str, Any], model: type[_Options]) -> _Options:
+        """Read the options `given` at `loc` with their adapter's model; raises `ConfigProblems` with their lines."""
         try:
-            return model.model_validate(self.config.registries[registry].options)
+            return model.model_validate(given)
         except ValidationError as error:
             problems = self.places.explain(error, model, loc)
         # Outside the handler, so that no traceback shows pydantic's own error, which quotes values.

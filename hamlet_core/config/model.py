@@ -116,16 +116,57 @@ class Registry(BaseModel):
         yield "options", sorted(self.options)
 
 
-class Gateway(_Section):
-    """How other meshes reach our services, where no plugin says it: an ingress that someone else runs."""
+STATIC = "static"
+"""The kind of a gateway that no plugin drives."""
 
+
+class Gateway(BaseModel):
+    """How calls enter and leave this mesh: `kind` names what drives the gateway, all other keys are its options.
+
+    Kind static is an ingress that someone else runs: `endpoints` and `sans` say how it is reached.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    kind: str = Field(
+        default=STATIC,
+        min_length=1,
+        description="static, or the kind of a gateway plugin, for example envoy; `hamlet plugins` lists them.",
+    )
     endpoints: tuple[ReachableHostPort, ...] = Field(
-        min_length=1, description="host:port of the ingress, one or several."
+        default=(), description="Kind static: host:port of the ingress, one or several."
     )
     sans: tuple[str, ...] = Field(
-        min_length=1,
-        description="Subject alternative names that the ingress presents, SPIFFE IDs or DNS names.",
+        default=(),
+        description="Kind static: names that the ingress's certificate presents, SPIFFE IDs or DNS names.",
     )
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Gateway:
+        own = {key: getattr(self, key) for key in ("endpoints", "sans")}
+        if self.static:
+            problems = [((key,), "must not be empty for a gateway of kind static") for key in own if not own[key]]
+            problems += [((key,), f"is no key of a gateway of kind {STATIC}") for key in self.options]
+        else:
+            problems = [((key,), f"belongs to kind {STATIC}: {self.kind} finds it out") for key in own if own[key]]
+        if problems:
+            raise Inconsistent(tuple(problems))
+        return self
+
+    @property
+    def static(self) -> bool:
+        """Whether no plugin drives it."""
+        return self.kind == STATIC
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the adapter."""
+        return dict(self.model_extra or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Name the options without their values: only the adapter knows which of them are secrets."""
+        yield from (("kind", self.kind), ("endpoints", self.endpoints), ("sans", self.sans))
+        yield "options", sorted(self.options)
 
 
 class Select(_Section):
@@ -305,7 +346,7 @@ class Config(_Section):
     )
     gateway: Gateway | None = Field(
         default=None,
-        description="Where other meshes reach our services; without it only rules with `direct: true` publish.",
+        description="How calls enter and leave this mesh; without it only rules with `direct: true` publish.",
     )
     publish: tuple[PublishRule, ...] = Field(
         default=(), description="Rules in order; nothing is published without one."

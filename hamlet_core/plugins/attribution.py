@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from hamlet_core.api import AdapterError, ConfigError, HamletError, InvalidService, RegistryUnavailable
+from hamlet_core.api import (
+    AdapterError,
+    ConfigError,
+    GatewayUnavailable,
+    HamletError,
+    InvalidService,
+    RegistryUnavailable,
+)
 
-_FAMILIES = (RegistryUnavailable, ConfigError, InvalidService, AdapterError)
+_FAMILIES = (RegistryUnavailable, GatewayUnavailable, ConfigError, InvalidService, AdapterError)
 
 
 def attributed(owner: str, error: BaseException) -> HamletError:

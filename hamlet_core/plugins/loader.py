@@ -11,7 +11,7 @@ import importlib.metadata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pluggy
 
@@ -24,6 +24,7 @@ from hamlet_core.api import (
     AgentSpec,
     ConfigError,
     HamletError,
+    Role,
     Wrapped,
 )
 from hamlet_core.plugins.registration import register
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
     import click
 
 GROUP = "hamlet"
+_ROLES = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
     """One entry point of the group `hamlet`, for a person: what it provides, or why it cannot be used.
 
-    `provides` lists roles (`registry`), `wrappers` and `commands`; `problem` is an empty string where there
-    is none.
+    `provides` lists roles (`registry`, `gateway`), `wrappers` and `commands`; `problem` is an empty string
+    where there is none.
     """
 
     name: str
@@ -52,9 +54,10 @@ class PluginInfo:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """What was loaded: adapter types by their kind, and whom to ask for wrappers."""
+    """What was loaded: the adapter types of each role by their kind, and whom to ask for wrappers."""
 
     adapters: Mapping[str, AdapterType]
+    gateways: Mapping[str, AdapterType]
     _manager: pluggy.PluginManager
 
     def wrappers(self, adapter: Wrapped) -> dict[str, object]:
@@ -69,7 +72,7 @@ class Plugins:
             try:
                 answers = ask(adapter=adapter)
             except Exception as error:
-                message = f"plugin {name!r} failed to say what wraps registry {adapter.name!r}: {_cause(error)}"
+                message = f"plugin {name!r} failed to say what wraps {adapter.role} {adapter.name!r}: {_cause(error)}"
                 raise AdapterError(message) from error
             if answers:
                 found[name] = answers[0]
@@ -99,25 +102,30 @@ class _Found:
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
 
-def load(kinds: Collection[str], plugins: Collection[str] = ()) -> Plugins:
-    """Load the adapters of `kinds` and the further `plugins`, and nothing else.
+def load(kinds: Collection[str] = (), plugins: Collection[str] = (), *, gateways: Collection[str] = ()) -> Plugins:
+    """Load the registry adapters of `kinds`, the `gateways` and the further `plugins`, and nothing else.
 
     Raises `ConfigError` for a name that no installed distribution provides and `AdapterError` for one that
     is broken, provided twice or made for a newer Hamlet; both say what to do in `mend`.
     """
     manager = _new_manager()
     found = list(_discover())
-    adapters: dict[str, AdapterType] = {}
-    for name in sorted({*kinds, *plugins}):
+    wanted: dict[Role, Collection[str]] = {"registry": kinds, "gateway": gateways}
+    types: dict[Role, dict[str, AdapterType]] = {role: {} for role in wanted}
+    for name in sorted({*kinds, *gateways, *plugins}):
+        roles = [role for role, names in wanted.items() if name in names]
         candidates = [each for each in found if each.name == name]
         if not candidates:
-            raise _not_installed(name, sorted({each.name for each in found}), adapter=name in kinds)
-        types = _load_one(manager, candidates)
-        if name in kinds and not types:
-            message = f"{candidates[0]} provides no adapter, so no registry can be of kind {name!r}"
-            raise ConfigError(message, mend="name it under `plugins` if it is a wrapper")
-        adapters |= {each.kind: each for each in types}
-    return Plugins(MappingProxyType(adapters), manager)
+            raise _not_installed(
+                name, sorted({each.name for each in found}), f"{roles[0]} kind" if roles else "plugin"
+            )
+        for each in _load_one(manager, candidates):
+            types[each.role][each.kind] = each
+        for role in roles:
+            if name not in types[role]:
+                message = f"{candidates[0]} provides no {role} adapter, so no {role} can be of kind {name!r}"
+                raise ConfigError(message, mend="name it under `plugins` if it is a wrapper")
+    return Plugins(MappingProxyType(types["registry"]), MappingProxyType(types["gateway"]), manager)
 
 
 def installed() -> list[PluginInfo]:
@@ -235,14 +243,18 @@ def _validate(plugin: _Found, types: Sequence[object]) -> None:
         if not (isinstance(each.options, type) and issubclass(each.options, AdapterOptions)):
             message = f"{plugin}: the options of kind {each.kind!r}, {each.options!r}, are no AdapterOptions"
             raise AdapterError(message)
-    if len(types) > 1:
-        message = f"{plugin} provides kind {plugin.name!r} {len(types)} times"
-        raise AdapterError(message)
+        if each.role not in _ROLES:
+            message = f"{plugin}: kind {each.kind!r} has the role {each.role!r}; there are {' and '.join(_ROLES)}"
+            raise AdapterError(message)
+    roles = [each.role for each in types if isinstance(each, AdapterType)]
+    for role in roles:
+        if roles.count(role) > 1:
+            message = f"{plugin} provides the {role} of kind {plugin.name!r} {roles.count(role)} times"
+            raise AdapterError(message)
 
 
-def _not_installed(name: str, known: Sequence[str], *, adapter: bool) -> ConfigError:
+def _not_installed(name: str, known: Sequence[str], what: str) -> ConfigError:
     close = difflib.get_close_matches(name, known, n=1)
-    what = "registry kind" if adapter else "plugin"
     message = f"{what} {name!r} is not installed; installed: {', '.join(known) or 'none'}"
     install = f"install the distribution that provides it, by convention `pip install hamlet-{name}`"
     return ConfigError(message, mend=f"write {close[0]!r}" if close else install)

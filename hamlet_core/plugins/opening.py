@@ -1,16 +1,19 @@
-"""From a registry in hamlet.yaml to its open port: options validated by the adapter's own model."""
+"""From a registry or gateway in hamlet.yaml to its open port: options validated by the adapter's own model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Wrapped
-from hamlet_core.config.model import Registry
+from hamlet_core.config.model import Gateway, Registry
 from hamlet_core.config.problems import dotted
+from hamlet_core.config.values import Loc
 from hamlet_core.plugins.attribution import attributed
+from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.loader import Plugins
 from hamlet_core.plugins.port import RegistryPort
 
@@ -22,25 +25,42 @@ def open_registry(name: str, registry: Registry, plugins: Plugins, context: Adap
     `AdapterError` for an adapter or wrapper that breaks the contract. Call it on the event loop.
     """
     adapter_type = plugins.adapters[registry.kind]
-    options = validate_options(name, registry, adapter_type, context.directory)
-    wrappers = plugins.wrappers(Wrapped(name=name, kind=registry.kind, role=adapter_type.role))
-    try:
-        adapter = adapter_type.open(options, context)
-    except Exception as error:
-        raise attributed(f"registry {name!r} ({registry.kind})", error) from error
+    title = f"registry {name!r} ({registry.kind})"
+    adapter = _opened(title, adapter_type, ("registries", name), registry.options, context)
+    wrappers = plugins.wrappers(Wrapped(name=name, kind=registry.kind, role="registry"))
     return RegistryPort(name, adapter_type, adapter, wrappers)
 
 
-def validate_options(name: str, registry: Registry, adapter_type: AdapterType, directory: Path) -> AdapterOptions:
+def open_gateway(gateway: Gateway, plugins: Plugins, context: AdapterContext) -> GatewayPort:
+    """Open the gateway, which is of a kind that a plugin provides; as `open_registry`."""
+    adapter_type = plugins.gateways[gateway.kind]
+    adapter = _opened(f"gateway ({gateway.kind})", adapter_type, ("gateway",), gateway.options, context)
+    wrappers = plugins.wrappers(Wrapped(name=context.name, kind=gateway.kind, role="gateway"))
+    return GatewayPort(adapter_type, adapter, wrappers)
+
+
+def _opened(
+    title: str, adapter_type: AdapterType, loc: Loc, given: Mapping[str, Any], context: AdapterContext
+) -> object:
+    options = validate_options(loc, given, adapter_type, context.directory)
+    try:
+        return adapter_type.open(options, context)
+    except Exception as error:
+        raise attributed(title, error) from error
+
+
+def validate_options(
+    loc: Loc, given: Mapping[str, Any], adapter_type: AdapterType, directory: Path
+) -> AdapterOptions:
     """Return the adapter's options, every relative path in them made absolute from `directory`.
 
     Raises `ConfigError` that names every wrong key and repeats no value: one of them may be a secret.
     """
     try:
-        options = adapter_type.options.model_validate(registry.options)
+        options = adapter_type.options.model_validate(given)
     except ValidationError as error:
         faults = [
-            (dotted(("registries", name, *detail["loc"])), detail["type"], detail["msg"])
+            (dotted((*loc, *detail["loc"])), detail["type"], detail["msg"])
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
     else:
@@ -51,7 +71,7 @@ def validate_options(name: str, registry: Registry, adapter_type: AdapterType, d
         f"{key}: {'unknown key' if kind == 'extra_forbidden' else said}" for key, kind, said in faults
     )
     known = ", ".join(adapter_type.options.model_fields) or "none"
-    raise ConfigError(message, mend=f"options of kind {registry.kind!r}: {known}")
+    raise ConfigError(message, mend=f"options of kind {adapter_type.kind!r}: {known}")
 
 
 def _anchor(value: Any, directory: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The options of every registry, read with its adapter's own model: all that is wrong, with file and line.
+"""The options of every adapter, read with its own model: all that is wrong, with file and line.
 
 It opens no adapter.
 """
@@ -6,6 +6,7 @@ It opens no adapter.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from hamlet_core.api import AdapterOptions, HamletError
 from hamlet_core.config.load import Loaded
@@ -13,8 +14,16 @@ from hamlet_core.config.problems import ConfigProblems, Problem
 from hamlet_core.plugins import loader
 
 
-def adapter_options(loaded: Loaded) -> Mapping[str, AdapterOptions]:
-    """Read the options of every registry with its adapter's own model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the adapters are told: by the name of the registry, and for the gateway where a plugin provides it."""
+
+    registries: Mapping[str, AdapterOptions]
+    gateway: AdapterOptions | None
+
+
+def adapter_options(loaded: Loaded) -> Options:
+    """Read the options of every registry, and of the gateway, with its adapter's own model.
 
     Raises `ConfigProblems` with all that is wrong: kinds and plugins that are not installed or cannot be
     loaded, and options, each with file and line.
@@ -24,11 +33,21 @@ def adapter_options(loaded: Loaded) -> Mapping[str, AdapterOptions]:
     for name, registry in loaded.config.registries.items():
         try:
             adapter = loader.load([registry.kind]).adapters[registry.kind]
-            options[name] = loaded.options(name, adapter.options)
+            options[name] = loaded.options(("registries", name), registry.options, adapter.options)
         except ConfigProblems as error:
             problems += error.problems
         except HamletError as error:
             problems.append(loaded.places.problem(("registries", name, "kind"), str(error), error.mend))
+    gateway_options = None
+    gateway = loaded.config.gateway
+    if gateway is not None and not gateway.static:
+        try:
+            adapter = loader.load(gateways=[gateway.kind]).gateways[gateway.kind]
+            gateway_options = loaded.options(("gateway",), gateway.options, adapter.options)
+        except ConfigProblems as error:
+            problems += error.problems
+        except HamletError as error:
+            problems.append(loaded.places.problem(("gateway", "kind"), str(error), error.mend))
     for index, plugin in enumerate(loaded.config.plugins):
         try:
             loader.load([], [plugin])
@@ -36,4 +55,4 @@ def adapter_options(loaded: Loaded) -> Mapping[str, AdapterOptions]:
             problems.append(loaded.places.problem(("plugins", index), str(error), error.mend))
     if problems:
         raise ConfigProblems(problems)
-    return options
+    return Options(registries=options, gateway=gateway_options)

@@ -344,7 +344,7 @@ class Options(AdapterOptions):
 
 
 def _options(loaded: Loaded) -> Options:
-    return loaded.options("local", Options)
+    return loaded.options(("registries", "local"), loaded.config.registries["local"].options, Options)
 
 
 def test_options_of_an_adapter_are_read_by_its_own_model(write: Any) -> None:

@@ -141,7 +141,7 @@ BROKEN = {
     ),
     "it provides its kind twice": (
         ADAPTER.format(kind="sample").replace("return [", "return 2 * ["),
-        "provides kind 'sample' 2 times",
+        "provides the registry of kind 'sample' 2 times",
     ),
 }
 

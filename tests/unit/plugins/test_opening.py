@@ -66,7 +66,7 @@ def plugins(opened, *others):
     for plugin in others:
         manager.register(plugin, type(plugin).__name__.lower())
     adapter = AdapterType(kind="sample", role="registry", options=Options, open=opened)
-    return Plugins({"sample": adapter}, manager)
+    return Plugins({"sample": adapter}, {}, manager)
 
 
 def registry(**options):

@@ -119,9 +119,9 @@ class TestCalls:
             with memory.held():
                 await port.apply([WriteImport(STOCK)])
             await eventually(lambda: logs)
-        assert (logs[0]["event"], logs[0]["registry"], logs[0]["hook"]) == (
+        assert (logs[0]["event"], logs[0]["adapter"], logs[0]["hook"]) == (
             "adapter failed",
-            "west",
+            "registry 'west' (memory)",
             "registry_apply",
         )
 
