@@ -7,23 +7,33 @@ A plugin's test module subclasses `RegistryContract`, gives it a `backend` and h
         @pytest.fixture
         def backend(self, tmp_path):
             return FolderBackend(tmp_path)
+
+Each check is called after the rule it comes from (`test_r3_...`), and `rules_of` has the rules' own words.
+`hamlet verify-adapter` runs the same checks against a live registry.
 """
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("agents", "contract", "watching")))
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{module}" for module in ("agents", "import_rules", "watch_rules", "watching"))
+)
 
 from hamlet_core.api.testing.backend import RegistryBackend  # noqa: E402 - after the line above, by its nature
 from hamlet_core.api.testing.contract import RegistryContract  # noqa: E402
 from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
+from hamlet_core.api.testing.names import Names  # noqa: E402
+from hamlet_core.api.testing.rules import Rule, rules_of  # noqa: E402
 from hamlet_core.api.testing.samples import imported_service, local_service  # noqa: E402
 from hamlet_core.api.testing.watching import Watching  # noqa: E402
 
 __all__ = [
     "MemoryRegistry",
+    "Names",
     "RegistryBackend",
     "RegistryContract",
+    "Rule",
     "Watching",
     "imported_service",
     "local_service",
+    "rules_of",
 ]

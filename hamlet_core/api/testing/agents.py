@@ -21,23 +21,35 @@ from hamlet_core.api import (
     WriteImport,
 )
 from hamlet_core.api.testing.backend import RegistryBackend
+from hamlet_core.api.testing.names import Names
 from hamlet_core.api.testing.watching import Watching
 
 
 class Agents:
-    """Opens adapters as agents do, and closes what a test left open."""
+    """Opens adapters as agents do, and closes what a test left open.
 
-    def __init__(self, backend: RegistryBackend, directory: Path) -> None:
+    `started` are the trust domain and the registry of every agent there was.
+    """
+
+    def __init__(self, backend: RegistryBackend, directory: Path, names: Names | None = None) -> None:
+        self.started: set[tuple[str, str]] = set()
         self._backend = backend
         self._directory = directory
+        self._names = names or Names()
         self._open: list[pluggy.HookRelay] = []
         self._watching: list[Watching] = []
 
-    def start(self, *, trust_domain: str = "west.example", registry: str = "main") -> pluggy.HookRelay:
+    def start(self, *, trust_domain: str = "", registry: str = "") -> pluggy.HookRelay:
         """Open an adapter for an agent of this trust domain and registry; its hooks, strictly registered."""
+        names = self._names
         context = AdapterContext(
-            name=registry, mesh="west", domain="west.example", trust_domain=trust_domain, directory=self._directory
+            name=registry or names.registry,
+            mesh=names.mesh,
+            domain=names.domain,
+            trust_domain=trust_domain or names.trust_domain,
+            directory=self._directory,
         )
+        self.started.add((context.trust_domain, context.name))
         manager = pluggy.PluginManager(PROJECT)
         manager.add_hookspecs(RegistrySpec)
         manager.register(self._backend.open(context))
@@ -56,8 +68,8 @@ class Agents:
         return self.start()
 
     def watch(self, agent: pluggy.HookRelay) -> Watching:
-        """Begin a watch."""
-        self._watching.append(Watching(agent))
+        """Begin a watch; it shows the local services that the checks made, or all where `Names.own` is empty."""
+        self._watching.append(Watching(agent, only=self._names.own))
         return self._watching[-1]
 
     def stop_all(self) -> None:

@@ -32,6 +32,14 @@ class RegistryBackend(ABC):
     def add_foreign(self, service: ImportedService) -> str:
         """Put an entry of someone else where `service` would be written; return what names it in a reason."""
 
+    def remove_foreign(self, service: ImportedService) -> None:
+        """Take out again what `add_foreign` put there for `service`.
+
+        Only a backend that outlives the checks needs it (`hamlet verify-adapter --backend`).
+        """
+        message = f"{type(self).__name__} has no remove_foreign, and cannot take {service.local_name} out again"
+        raise NotImplementedError(message)
+
     @abstractmethod
     def edit_import(self, service: ImportedService) -> None:
         """Change the entry that the adapter wrote for `service`, as a person would: its mark stays."""

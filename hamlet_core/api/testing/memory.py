@@ -97,6 +97,11 @@ class MemoryRegistry(RegistryBackend):
             self.by_name[service.local_name] = Entry(service, None)
         return service.local_name
 
+    def remove_foreign(self, service: ImportedService) -> None:
+        """Take it out again."""
+        with self.lock:
+            del self.by_name[service.local_name]
+
     def edit_import(self, service: ImportedService) -> None:
         """Note that a person changed the entry."""
         with self.lock:

@@ -11,13 +11,18 @@ from hamlet_core.api import Batch, LocalService, Snapshot, Stop, Upsert
 
 
 class Watching:
-    """Run `registry_watch` until `end`; `batches` are all that came, `state` what they amount to."""
+    """Run `registry_watch` until `end`; `batches` are all that came, `state` what they amount to.
 
-    def __init__(self, hooks: pluggy.HookRelay) -> None:
+    With `only`, services without it in their name are passed over, and `others` says that there were some.
+    """
+
+    def __init__(self, hooks: pluggy.HookRelay, *, only: str = "", stop: Stop | None = None) -> None:
         self.batches: list[Batch] = []
         self.error: BaseException | None = None
+        self.others = False
         self._hooks = hooks
-        self._stop = Stop()
+        self._only = only
+        self._stop = stop or Stop()
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="contract-watch", daemon=True)
         self._thread.start()
@@ -25,14 +30,30 @@ class Watching:
     def _run(self) -> None:
         try:
             for batch in self._hooks.registry_watch(stop=self._stop):
+                seen = self._seen(batch)
                 with self._news:
-                    self.batches.append(batch)
+                    if seen is not None:
+                        self.batches.append(seen)
                     self._news.notify_all()
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             self.error = error
         finally:
             with self._news:
                 self._news.notify_all()
+
+    def _seen(self, batch: Batch) -> Batch | None:
+        """The part of a batch that is looked at; None where it is all about services of others."""
+        if not self._only:
+            return batch
+        if isinstance(batch, Snapshot):
+            services = tuple(each for each in batch.services if self._only in each.name)
+            self.others |= services != batch.services
+            return Snapshot(services)
+        changes = tuple(
+            each for each in batch if self._only in (each.service.name if isinstance(each, Upsert) else each.name)
+        )
+        self.others |= changes != batch
+        return changes or None
 
     @property
     def state(self) -> dict[str, LocalService]:

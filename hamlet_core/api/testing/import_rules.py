@@ -1,0 +1,263 @@
+"""R5 to R9: what stands in the backend of the imports, and what is left alone there."""
+
+# ruff: noqa: D102 - the name of a test is its documentation
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from hamlet_core.api import RemoveImport, Status, WriteImport
+from hamlet_core.api.testing.agents import Agents, apply, digests_of, imports_of, names_and_digests_of, remove, write
+from hamlet_core.api.testing.backend import RegistryBackend
+from hamlet_core.api.testing.stage import RegistryStage
+
+LOST = datetime(2024, 5, 17, 8, 30, 15, tzinfo=UTC)
+
+
+class ImportRules(RegistryStage):
+    """The checks of `registry_imports`, `registry_apply` and `registry_mark_peer`."""
+
+    # R5: the backend is the store of what was imported
+
+    def test_r5_a_restarted_agent_finds_every_import_with_its_digest(self, agents: Agents) -> None:
+        services = [self.imported("stock"), self.imported("mail"), self.imported("stock", self.names.other_peer)]
+        agent = agents.start()
+        write(agent, *services)
+        agent = agents.restart(agent)
+        assert names_and_digests_of(agent) == {each.key: (each.local_name, each.digest) for each in services}
+        assert {each.lost_since for each in imports_of(agent).values()} == {None}
+
+    def test_r5_an_edited_entry_has_no_digest_and_is_written_again(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        agent = agents.start()
+        service, other = self.imported("stock"), self.imported("mail")
+        write(agent, service, other)
+        backend.edit_import(service)
+        assert digests_of(agent) == {service.key: "", other.key: other.digest}
+        write(agent, service)
+        assert digests_of(agent) == {service.key: service.digest, other.key: other.digest}
+
+    def test_r5_every_legal_character_survives(self, agents: Agents) -> None:
+        service = self.imported(
+            "stock",
+            description='Größe "XL" \\ 株価\n: - #\t🚚 \u2028 end\x7f',
+            tags=("naïve", "a b", "{x: y}", "株", "no"),
+            labels={"empty": "", "colon:": "- [x]", "emoji": "🛒", "quote": "'\""},
+        )
+        agent = agents.start()
+        write(agent, service)
+        assert digests_of(agents.restart(agent)) == {service.key: service.digest}
+
+    def test_r5_a_restarted_agent_goes_on_with_what_it_wrote(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        empty = dict(backend.entries())
+        services = [self.imported("stock"), self.imported("stock", self.names.other_peer)]
+        write(agent, *services)
+        once = dict(backend.entries())
+        agent = agents.restart(agent)
+        write(agent, *services)
+        assert dict(backend.entries()) == once
+        remove(agent, *services)
+        assert dict(backend.entries()) == empty
+
+    def test_r5_an_edit_while_a_batch_is_written_is_seen(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        quiet = [self.imported(f"quiet-{number}") for number in range(5)]
+        standing = self.imported("stock", description="version 0")
+        write(agent, standing, *quiet)
+        for number in range(1, 6):
+            service = self.imported("stock", description=f"version {number}")
+            with ThreadPoolExecutor(1) as somebody:
+                edit = somebody.submit(backend.edit_import, standing)
+                outcomes = apply(agent, WriteImport(service), *map(WriteImport, quiet))
+                edit.result()
+            # Whoever came last: the entry is the agent's own, or it is known to have been edited.
+            digests = digests_of(agent)
+            allowed = {service.digest, ""} if outcomes[0].status is Status.APPLIED else {standing.digest, ""}
+            assert digests.pop(service.key) in allowed
+            assert digests == {each.key: each.digest for each in quiet}
+            write(agent, service)
+            assert digests_of(agent)[service.key] == service.digest
+            standing = service
+
+    # R6: writes are idempotent and complete
+
+    def test_r6_a_second_apply_changes_nothing(self, backend: RegistryBackend, agents: Agents) -> None:
+        services = [self.imported("stock"), self.imported("mail")]
+        agent = agents.start()
+        write(agent, *services)
+        once, digests = dict(backend.entries()), digests_of(agent)
+        write(agent, *services)
+        assert dict(backend.entries()) == once
+        assert digests_of(agent) == digests == {service.key: service.digest for service in services}
+
+    def test_r6_a_change_replaces_what_stood(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        write(agent, self.imported("stock"))
+        once = dict(backend.entries())
+        changed = self.imported("stock", address="203.0.113.8")
+        write(agent, changed)
+        assert dict(backend.entries()) != once
+        assert digests_of(agent) == {changed.key: changed.digest}
+
+    def test_r6_an_import_that_moves_leaves_nothing_under_its_old_name(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        agent = agents.start()
+        empty = dict(backend.entries())
+        old, new = self.imported("stock"), self.imported("stock", local_name="alias")
+        write(agent, old)
+        apply(agent, RemoveImport(old.key, old.local_name), WriteImport(new))
+        assert names_and_digests_of(agent) == {new.key: (new.local_name, new.digest)}
+        remove(agent, new)
+        assert dict(backend.entries()) == empty
+
+    def test_r6_two_imports_can_swap_their_names(self, agents: Agents) -> None:
+        agent = agents.start()
+        before = [self.imported("a", local_name="x"), self.imported("b", local_name="y")]
+        after = [self.imported("a", local_name="y"), self.imported("b", local_name="x")]
+        write(agent, *before)
+        apply(agent, *(RemoveImport(each.key, each.local_name) for each in before), *map(WriteImport, after))
+        assert names_and_digests_of(agent) == {each.key: (each.local_name, each.digest) for each in after}
+
+    def test_r6_there_is_one_outcome_for_each_change_in_order(self, agents: Agents) -> None:
+        agent = agents.start()
+        stays, goes, unknown, comes = (self.imported(name) for name in ("stays", "goes", "unknown", "comes"))
+        write(agent, stays, goes)
+        outcomes = apply(
+            agent,
+            WriteImport(comes),
+            RemoveImport(goes.key, goes.local_name),
+            RemoveImport(unknown.key, unknown.local_name),
+            WriteImport(stays),
+        )
+        assert {outcome.status for outcome in outcomes} == {Status.APPLIED}
+        assert set(imports_of(agent)) == {stays.key, comes.key}
+
+    def test_r6_what_is_removed_leaves_nothing_behind(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        empty = dict(backend.entries())
+        services = [self.imported("stock"), self.imported("mail"), self.imported("stock", self.names.other_peer)]
+        write(agent, *services)
+        remove(agent, *services)
+        assert imports_of(agent) == {}
+        assert dict(backend.entries()) == empty
+
+    def test_r6_a_thousand_imports_in_one_batch(self, agents: Agents) -> None:
+        services = [self.imported(f"service-{number}", address="203.0.113.7") for number in range(1000)]
+        agent = agents.start()
+        write(agent, *services)
+        agent = agents.restart(agent)
+        assert digests_of(agent) == {service.key: service.digest for service in services}
+        remove(agent, *services)
+        assert imports_of(agents.restart(agent)) == {}
+
+    # R7: nothing of others is touched
+
+    def test_r7_an_entry_of_someone_else_is_left_alone_and_named(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        agent = agents.start()
+        service = self.imported("stock")
+        entry = backend.add_foreign(service)
+        before = dict(backend.entries())
+        (outcome,) = apply(agent, WriteImport(service))
+        assert outcome.status is Status.REJECTED
+        assert entry in outcome.reason
+        apply(agent, RemoveImport(service.key, service.local_name))
+        assert dict(backend.entries()) == before
+        assert imports_of(agent) == {}
+
+    @pytest.mark.parametrize(
+        "another",
+        ["trust_domain", "registry"],
+        ids=["of another trust domain", "of another registry"],
+    )
+    def test_r7_what_an_agent_wrote_is_not_anothers(
+        self, backend: RegistryBackend, agents: Agents, another: str
+    ) -> None:
+        service = self.imported("stock")
+        agent = agents.start(**{another: getattr(self.names, f"other_{another}")})
+        write(agent, service)
+        agents.stop(agent)
+        before = dict(backend.entries())
+        agent = agents.start()
+        assert imports_of(agent) == {}
+        (outcome,) = apply(agent, WriteImport(service))
+        assert outcome.status is Status.REJECTED
+        apply(agent, RemoveImport(service.key, service.local_name))
+        assert dict(backend.entries()) == before
+
+    # R8: a change that fails is alone in it
+
+    def test_r8_one_change_that_fails_does_not_fail_the_others(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        services = [self.imported(name) for name in ("first", "second", "third")]
+        backend.add_foreign(services[1])
+        agent = agents.start()
+        outcomes = apply(agent, *map(WriteImport, services))
+        assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.REJECTED, Status.APPLIED]
+        assert set(imports_of(agent)) == {services[0].key, services[2].key}
+
+    def test_r8_whatever_its_size_a_change_is_applied_or_refused_alone(self, agents: Agents) -> None:
+        plain = [self.imported(f"plain-{number}") for number in range(2)]
+        # A message of a peer may have 256 KiB by default, and a name 253 characters in labels of 63.
+        longest = ".".join(letter * 60 for letter in "abc")
+        extremes = [
+            self.imported("described", description="long " * 40_000),
+            self.imported("labelled", labels={f"label-{number}": f"value {number}" * 8 for number in range(500)}),
+            self.imported("tagged", tags=tuple(f"tag-{number}" for number in range(2_000))),
+            self.imported(longest),
+        ]
+        services = [plain[0], *extremes, plain[1]]
+        agent = agents.start()
+        outcomes = apply(agent, *map(WriteImport, services))
+        assert [outcomes[0].status, outcomes[-1].status] == [Status.APPLIED, Status.APPLIED]
+        for outcome in outcomes[1:-1]:
+            assert outcome.status is not Status.RETRY, f"it will never succeed: {outcome.reason}"
+            assert outcome.status is Status.APPLIED or outcome.reason, f"{outcome.key} was refused without a reason"
+        applied = {outcome.key for outcome in outcomes if outcome.status is Status.APPLIED}
+        standing = digests_of(agents.restart(agent))
+        assert standing == {each.key: each.digest for each in services if each.key in applied}
+
+    # R9: one mark for a lost peer
+
+    def test_r9_a_lost_peer_is_known_after_a_restart_and_its_imports_stay(self, agents: Agents) -> None:
+        lost, there = self.imported("stock"), self.imported("stock", self.names.other_peer)
+        agent = agents.start()
+        write(agent, lost, there)
+        assert agent.registry_mark_peer(peer=self.names.peer, lost_since=LOST) is True
+        standing = imports_of(agents.restart(agent))
+        assert {key: each.lost_since for key, each in standing.items()} == {lost.key: LOST, there.key: None}
+        assert {key: each.digest for key, each in standing.items()} == {
+            each.key: each.digest for each in (lost, there)
+        }
+
+    def test_r9_a_peer_that_is_back_has_no_mark(self, backend: RegistryBackend, agents: Agents) -> None:
+        service = self.imported("stock")
+        agent = agents.start()
+        write(agent, service)
+        before = dict(backend.entries())
+        agent.registry_mark_peer(peer=self.names.peer, lost_since=LOST)
+        assert dict(backend.entries()) != before, "the mark is not visible in the backend"
+        agent.registry_mark_peer(peer=self.names.peer, lost_since=None)
+        assert dict(backend.entries()) == before
+        assert imports_of(agents.restart(agent))[service.key].lost_since is None
+
+    def test_r9_a_write_leaves_the_mark_of_a_lost_peer(self, agents: Agents) -> None:
+        agent = agents.start()
+        write(agent, self.imported("stock"))
+        agent.registry_mark_peer(peer=self.names.peer, lost_since=LOST)
+        write(agent, self.imported("stock", address="203.0.113.8"), self.imported("mail"))
+        assert [each.lost_since for each in imports_of(agent).values()] == [LOST, LOST]
+
+    def test_r9_a_peer_without_entries_is_marked_or_not_but_never_fails(self, agents: Agents) -> None:
+        agent = agents.start()
+        assert agent.registry_mark_peer(peer=self.names.peer, lost_since=LOST) is True
+        assert agent.registry_mark_peer(peer=self.names.peer, lost_since=None) is True
+        assert imports_of(agent) == {}

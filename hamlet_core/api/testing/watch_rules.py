@@ -1,0 +1,187 @@
+"""R1 to R4: what a watch yields, what it never yields, and how it ends."""
+
+# ruff: noqa: D102 - the name of a test is its documentation
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hamlet_core.api import RegistryUnavailable, Severity, Snapshot, Status, Stop, WriteImport
+from hamlet_core.api.testing.agents import Agents, apply, digests_of, write
+from hamlet_core.api.testing.backend import RegistryBackend
+from hamlet_core.api.testing.leaks import grown, held
+from hamlet_core.api.testing.stage import RegistryStage
+from hamlet_core.api.testing.watching import Watching
+
+
+class WatchRules(RegistryStage):
+    """The checks of `registry_watch`, and of what an outage does to the other hooks."""
+
+    # R1: a Snapshot first, then changes
+
+    def test_r1_first_comes_a_snapshot_of_all_local_services(self, backend: RegistryBackend, agents: Agents) -> None:
+        names = {backend.add_local(self.local(name)) for name in ("orders", "billing")}
+        watching = agents.watch(agents.start())
+        watching.until(lambda _: True, self.deadline)
+        first = watching.batches[0]
+        assert isinstance(first, Snapshot)
+        assert sorted(service.name for service in first.services) == sorted(names)
+        assert {(e.address, e.port) for service in first.services for e in service.endpoints} == {("10.0.0.5", 8080)}
+
+    def test_r1_an_empty_registry_yields_an_empty_snapshot(self, agents: Agents) -> None:
+        watching = agents.watch(agents.start())
+        watching.until(lambda _: True, self.deadline)
+        if watching.others:
+            pytest.skip("the registry is in use: it has services of others")
+        assert watching.batches[0] == Snapshot(())
+
+    def test_r1_services_that_come_change_and_go_are_seen(self, backend: RegistryBackend, agents: Agents) -> None:
+        backend.add_local(self.local("billing"))
+        watching = agents.watch(agents.start())
+        watching.until(len, self.deadline)
+        name = backend.add_local(self.local("orders"))
+        watching.until(lambda state: name in state, self.deadline)
+        backend.add_local(self.local("orders", address="10.0.0.6"))
+        watching.until(lambda state: {e.address for e in state[name].endpoints} == {"10.0.0.6"}, self.deadline)
+        backend.remove_local(self.names.local("orders"))
+        state = watching.until(lambda state: name not in state, self.deadline)
+        assert len(state) == 1
+
+    def test_r1_each_watch_begins_with_a_snapshot(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        first = agents.watch(agent)
+        first.until(lambda _: True, self.deadline)
+        first.end(self.stop_deadline)
+        name = backend.add_local(self.local("orders"))
+        second = agents.watch(agent)
+        second.until(lambda _: True, self.deadline)
+        assert isinstance(second.batches[0], Snapshot)
+        assert [service.name for service in second.batches[0].services] == [name]
+
+    def test_r1_what_changes_while_a_watch_begins_is_not_lost(self, backend: RegistryBackend, agents: Agents) -> None:
+        begun = threading.Event()
+
+        def add() -> set[str]:
+            names: set[str] = set()
+            after = 0
+            for number in range(30):
+                names.add(backend.add_local(self.local(f"orders-{number}")))
+                after += begun.wait(0.005)
+                if after > 3:  # some come before the first batch, some right after it
+                    break
+            return names
+
+        with ThreadPoolExecutor(1) as somebody:
+            adding = somebody.submit(add)
+            watching = agents.watch(agents.start())
+            watching.until(lambda _: True, self.deadline)
+            begun.set()
+            names = adding.result()
+        watching.until(lambda state: set(state) == names, self.deadline)
+
+    # R2: what carries our mark is no local service
+
+    def test_r2_imports_are_never_reported_as_local(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        name = backend.add_local(self.local("orders"))
+        write(agent, self.imported("stock"))
+        watching = agents.watch(agent)
+        assert set(watching.until(len, self.deadline)) == {name}
+        write(agent, self.imported("mail"))
+        last = backend.add_local(self.local("billing"))
+        assert set(watching.until(lambda state: last in state, self.deadline)) == {name, last}
+
+    def test_r2_a_restarted_agent_knows_its_imports_from_local_services(self, agents: Agents) -> None:
+        agent = agents.start()
+        write(agent, self.imported("stock"), self.imported("stock", self.names.other_peer))
+        watching = agents.watch(agents.restart(agent))
+        watching.until(lambda _: True, self.deadline)
+        assert watching.state == {}
+
+    # R3: an outage is never an empty snapshot
+
+    def test_r3_a_watch_that_begins_in_an_outage_yields_nothing_and_says_so(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        backend.add_local(self.local("orders"))
+        agent = agents.start()
+        with backend.outage():
+            watching = agents.watch(agent)
+            assert isinstance(watching.failed(self.deadline), RegistryUnavailable)
+        assert watching.batches == []
+
+    def test_r3_an_outage_ends_a_watch_and_withdraws_nothing(self, backend: RegistryBackend, agents: Agents) -> None:
+        name = backend.add_local(self.local("orders"))
+        watching = agents.watch(agents.start())
+        watching.until(len, self.deadline)
+        with backend.outage():
+            assert isinstance(watching.failed(self.deadline), RegistryUnavailable)
+        assert set(watching.state) == {name}
+
+    def test_r3_after_an_outage_everything_is_there_again(self, backend: RegistryBackend, agents: Agents) -> None:
+        name = backend.add_local(self.local("orders"))
+        agent = agents.start()
+        service = self.imported("stock")
+        write(agent, service)
+        with backend.outage(), pytest.raises(RegistryUnavailable):
+            agent.registry_imports()
+        assert set(agents.watch(agent).until(len, self.deadline)) == {name}
+        assert digests_of(agent) == {service.key: service.digest}
+
+    def test_r3_nothing_is_said_to_be_written_in_an_outage(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        service = self.imported("stock")
+        statuses = {Status.RETRY}
+        with backend.outage(), contextlib.suppress(RegistryUnavailable):  # raised when nothing could be tried
+            statuses = {outcome.status for outcome in apply(agent, WriteImport(service))}
+        assert statuses == {Status.RETRY}
+        write(agent, service)
+        assert digests_of(agent) == {service.key: service.digest}
+
+    def test_r3_a_check_reports_an_outage_and_does_not_raise(self, backend: RegistryBackend, agents: Agents) -> None:
+        agent = agents.start()
+        assert Severity.ERROR not in {finding.severity for finding in agent.registry_check()}
+        with backend.outage():
+            assert Severity.ERROR in {finding.severity for finding in agent.registry_check()}
+
+    # R4: it ends when told to
+
+    def test_r4_a_watch_ends_when_told_to_and_leaves_no_thread(self, agents: Agents) -> None:
+        agent = agents.start()
+        first = agents.watch(agent)
+        first.until(lambda _: True, self.deadline)
+        first.end(self.stop_deadline)  # whatever a first watch sets up for good is there now
+        before = set(threading.enumerate())
+        watching = agents.watch(agent)
+        watching.until(lambda _: True, self.deadline)
+        watching.end(self.stop_deadline)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(self.stop_deadline)
+            assert not thread.is_alive(), f"the watch left {thread.name} behind"
+
+    def test_r4_a_watch_that_is_told_to_stop_before_it_begins_ends(self, agents: Agents) -> None:
+        stop = Stop()
+        stop.set()
+        watching = Watching(agents.start(), stop=stop)
+        watching.end(self.stop_deadline)
+
+    def test_r4_an_agent_that_is_closed_leaves_no_thread_and_no_socket(self, agents: Agents) -> None:
+        def live() -> None:
+            agent = agents.start()
+            watching = agents.watch(agent)
+            watching.until(lambda _: True, self.deadline)
+            write(agent, self.imported("stock"))
+            digests_of(agent)
+            watching.end(self.stop_deadline)
+            agents.stop(agent)
+
+        live()  # what a library keeps for good is there now
+        before = held()
+        times = 5
+        for _ in range(times):
+            live()
+        assert grown(before, times, self.stop_deadline) == {}, f"left behind after {times} agents came and went"
