@@ -10,7 +10,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 GEN := hamlet_core/wire/_gen
 WORKERS ?= 2
 
-.PHONY: help install demo backends test unit lint types imports check proto proto-check docs bench clean
+.PHONY: help install demo backends test unit lint types imports check proto proto-check docs site bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
@@ -44,7 +44,7 @@ types: $(STAMP) ## mypy --strict
 imports: $(STAMP) ## the import contracts of pyproject.toml
 	$(BIN)/lint-imports
 
-check: lint types imports proto-check ## everything that needs no test run
+check: lint types imports proto-check site ## everything that needs no test run
 
 $(PROTO_VENV)/.installed: Makefile
 	$(PYTHON) -m venv $(PROTO_VENV)
@@ -69,6 +69,10 @@ proto-check: $(PROTO_VENV)/.installed ## fail when the generated code is not wha
 
 docs: $(STAMP) ## regenerate the reference pages of docs/ from the code
 	$(BIN)/python -m docs.generate
+
+# The variable keeps the theme from printing its opinion of another release of mkdocs.
+site: $(STAMP) ## build the documentation site into build/site, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(STAMP) ## measurements, each beside a bare reference in the same run
 	$(BIN)/python -m bench $(ARGS)

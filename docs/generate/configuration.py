@@ -141,6 +141,16 @@ def configuration() -> str:
     return f"{NOTICE}\n{CONFIGURATION}\n{sections}\n{EXAMPLE}"
 
 
+def keys_of(model: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[tuple[str, FieldInfo]]:
+    """Every key below a section as one writes its place (`publish[].select.name`), sections among them."""
+    for name, field in model.model_fields.items():
+        place = (*at, name_of(name, field))
+        yield ".".join(place).replace(".[]", "[]"), field
+        inner, step = _inner(field.annotation)
+        if inner is not None:
+            yield from keys_of(inner, (*place, *step))
+
+
 def _section(model: type[BaseModel], at: tuple[str, ...]) -> Iterator[str]:
     yield f"## {_place(at)}\n"
     if at:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from docs.generate.notice import NOTICE
@@ -36,17 +38,34 @@ _SAMPLE: dict[str, Any] = {
         }
     ],
     "registries": [{"name": "local", "publishing": {"state": "live"}, "importing": {"state": "live"}}],
+    "gateway": {"state": "live", "published": 0, "imported": 0},
     "refused_callers": 0,
     "crashes": {"link east": 1},
 }  # fmt: skip
 """A status document with one of everything, so that every metric has a series."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposed:
+    """A metric as it is scraped."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
+def exposed() -> Iterator[Exposed]:
+    """Every metric, in the order in which they are scraped."""
+    for family in StatusCollector(lambda: _SAMPLE, lambda: 0.0).collect():
+        sample = family.samples[0]
+        yield Exposed(name=sample.name, kind=family.type, labels=tuple(sample.labels), meaning=METRICS[family.name])
+
+
 def metrics() -> str:
     """docs/metrics.md."""
-    rows = []
-    for family in StatusCollector(lambda: _SAMPLE, lambda: 0.0).collect():
-        (sample,) = family.samples
-        labels = ", ".join(f"`{label}`" for label in sample.labels)
-        rows.append(f"| `{sample.name}` | {family.type} | {labels} | {METRICS[family.name]} |")
+    rows = [
+        f"| `{each.name}` | {each.kind} | {', '.join(f'`{label}`' for label in each.labels)} | {each.meaning} |"
+        for each in exposed()
+    ]
     return f"{NOTICE}\n{METRICS_PAGE}" + "\n".join(rows) + "\n"

@@ -1,0 +1,289 @@
+"""docs/errors.md: exit codes, families of errors and codes of streams by hand, and every sentence from the source.
+
+A class, an exit code or a code of streams that has no entry here stops `make docs`, and so the build.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+
+from docs.generate.messages import (
+    FINDING,
+    REFUSAL,
+    ErrorClass,
+    Message,
+    error_classes,
+    messages,
+    stream_codes,
+)
+from docs.generate.notice import NOTICE
+from hamlet_core.cli.exits import Exit, code_of
+
+HEAD = """\
+# Errors
+
+What can go wrong, what the agent does about it by itself, and what you do. A command prints an error as one
+sentence and, where there is one, its mend; the log has the same in `error` and `mend`. Look for the sentence
+below. For what you see in `hamlet status`, start with the [symptoms](operations.md#symptoms).
+
+## Exit codes
+
+Scripts may rely on them.
+
+| code | meaning | what to do |
+|---|---|---|
+"""
+
+EXITS: Mapping[int, tuple[str, str]] = {
+    Exit.OK: ("It went well.", "Nothing."),
+    Exit.FINDINGS: (
+        "It found errors, or was refused: by a check, by the agent, by a plugin or by a file's rights.",
+        "Read what it printed: each line has its mend. `hamlet status` ends so too while anything is not well.",
+    ),
+    Exit.USAGE: (
+        "The command line or the configuration is wrong.",
+        "Mend the option, or the file and line that it names; `hamlet config check` names all of them at once.",
+    ),
+    Exit.UNREACHABLE: (
+        "No agent answers on the admin socket.",
+        "Start it with `hamlet run`, name its configuration with `-c`, and be the user that it runs as.",
+    ),
+    Exit.INTERNAL: (
+        "A fault of Hamlet itself, or of a plugin.",
+        "Run it again with `hamlet --debug` and report it with the traceback.",
+    ),
+    130: ("Interrupted with Ctrl-C.", "Nothing: what a command was doing is not half done."),
+}
+"""Every exit code: what it means, and what to do."""
+
+FAMILIES_HEAD = """\
+## Families
+
+Every error that Hamlet reports on purpose is a `HamletError`. Its class says what the one who catches it does.
+Those marked *api* are for adapters to raise.
+
+| class | means | the agent | you | exit code |
+|---|---|---|---|---|
+"""
+
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    "HamletError": ("as the message says", "Read the message: it names the thing, the value and the mend."),
+    "ConfigError": (
+        "does not start; on a reload it keeps the old configuration in force as a whole",
+        "Mend the key at the file and line that it names.",
+    ),
+    "ConfigProblems": ("as for a ConfigError", "Mend each of them: everything that is wrong is listed at once."),
+    "AdapterError": (
+        "keeps what it knows, shows the error, and tries again from 1 s to 60 s apart",
+        "Mend the plugin or its rights: its version, its installation, its bug.",
+    ),
+    "RegistryUnavailable": (
+        "keeps what it knows, publishes the last report, holds writes back, and tries again from 1 s to 60 s apart",
+        "Bring the registry back, or give the agent its rights there; nothing else.",
+    ),
+    "GatewayUnavailable": (
+        "leaves the gateway as it is, and tries again from 1 s to 60 s apart",
+        "Bring the gateway back, or give the agent its rights there; nothing else.",
+    ),
+    "InvalidService": (
+        "leaves that one service out, says why, and looks again when it changes",
+        "Change the service, or the rule that it breaks.",
+    ),
+    "IdentityError": (
+        "refuses the connection, or keeps the last good certificate or bundle in force",
+        "Compare the certificate, the key or the bundle with what the peer's operator has.",
+    ),
+    "PeerUnreachable": (
+        "keeps what the peer had, and dials again up to `backoff_cap` apart",
+        "Look at the peer's `address`, and at the network between.",
+    ),
+    "StreamEnd": (
+        "keeps what the peer had, and subscribes anew up to `backoff_cap` apart",
+        "See the [codes](#how-a-stream-ends); ask the peer's operator when it stays.",
+    ),
+    "WireError": (
+        "ends that stream, keeps what the peer had, and dials again",
+        "The peer speaks another protocol, or has a fault: compare `api`, and report it to its operator.",
+    ),
+    "SubscriptionEnded": (
+        "ends that stream; the peer subscribes anew and gets the full catalog",
+        "Nothing: it is shown where a peer reads too slowly.",
+    ),
+    "AgentUnreachable": ("is not reached", "Start it, name its configuration with `-c`, be its user."),
+    "ConsulDenied": (
+        "as for RegistryUnavailable: what was published stays published",
+        "Give the token the right that the message names; the agent goes on by itself.",
+    ),
+    "ConsulRefused": ("as for an AdapterError", "Report it: the call itself was wrong."),
+    "InTheWay": (
+        "rejects that one import, and tells the peer",
+        "Rename or remove the entry that the message names, or have the owner publish under another name.",
+    ),
+    "Refusal": (
+        "rejects that one import in the API server's words",
+        "Do what the API server's message says; a missing right is listed by `hamlet check`.",
+    ),
+}
+"""What the agent does about each class of errors, and what its operator does."""
+
+CODES_HEAD = """\
+## How a stream ends
+
+A stream ends with a gRPC code and a sentence; `hamlet status` shows both as `last error`. What the peer sent is
+shown in its own words.
+
+| code | from us it means | from a peer it usually means | what to do |
+|---|---|---|---|
+"""
+
+CODES: Mapping[str, tuple[str, str, str]] = {
+    "OK": (
+        "The stream is not needed: another one carries both directions.",
+        "At once and without an error: another `context`.",
+        "Agree on `context` with its operator.",
+    ),
+    "CANCELLED": (
+        "The agent let go of the stream.",
+        "The peer's process let go of it.",
+        "Nothing: it is dialled again.",
+    ),
+    "UNKNOWN": ("Not sent.", "A fault of the peer's server.", "Ask its operator when it stays."),
+    "INVALID_ARGUMENT": (
+        "The peer asked for a resource that we do not publish, or sent a frame that is no message.",
+        "It does not know the version that we dial with.",
+        "Compare `api` with what the peer speaks.",
+    ),
+    "DEADLINE_EXCEEDED": (
+        "The peer read nothing, or answered nothing, for `ack_timeout`.",
+        "We were that slow: a registry takes long.",
+        "Look at `lag` on both sides, and at the registry of the one that is slow.",
+    ),
+    "FAILED_PRECONDITION": (
+        "The peer named another `context`. From the admin socket: what was asked for is refused.",
+        "We named another `context`.",
+        "Agree on one.",
+    ),
+    "ABORTED": (
+        "The peer fell so far behind that removals it had not read are no longer kept.",
+        "We fell that far behind.",
+        "Nothing: the full catalog is sent again. When it comes back, look why that side is slow.",
+    ),
+    "RESOURCE_EXHAUSTED": (
+        "The peer keeps too many streams, or does not read our answers.",
+        "A message was larger than the peer takes.",
+        "Ask its operator when it stays.",
+    ),
+    "UNIMPLEMENTED": (
+        "Not sent.",
+        "The peer does not speak that version; to a health check it means alive.",
+        "Set `api` to the version that it speaks, or to `auto`.",
+    ),
+    "INTERNAL": ("A fault of ours; the log has the traceback.", "A fault of the peer's.", "Report it."),
+    "UNAVAILABLE": (
+        "Not every registry has reported yet, the agent is stopping, or the link's settings changed.",
+        "The same, or its machine is gone.",
+        "Nothing: it is dialled again. When it stays, look at the registry that has not reported.",
+    ),
+    "UNAUTHENTICATED": (
+        "No peer's bundle vouches for the caller, or we no longer have that peer.",
+        "The peer does not know us: it is not dialled again until a reload, or until certificates or bundles change.",
+        "Agree with its operator, exchange bundles, reload.",
+    ),
+}
+"""Every code that the code of streams speaks of: from us, from a peer, and what to do."""
+
+SENTENCES_HEAD = """\
+## Sentences
+
+Every sentence that the source has for an error, by its class. `…` is what is filled in: a name, a value, a cause.
+Where the code knows a mend it is printed beside the sentence; for the others that of the family holds.
+"""
+
+REFUSALS_HEAD = """\
+Reasons why a service of a peer is not taken, or not yet. The peer is told them, and `hamlet services` lists them.
+Each says which rule it is; the limits are in the [protocol](protocol.md#what-is-refused), the rules in
+[Security](security.md#what-is-taken-from-a-peer).
+"""
+
+FINDINGS_HEAD = "What `hamlet check` says. A finding is `ok`, a `warning` or an `error`; the mend stands behind it.\n"
+
+
+def errors() -> str:
+    """docs/errors.md."""
+    exits = (f"| {int(code)} | {EXITS[code][0]} | {EXITS[code][1]} |" for code in (*Exit, 130))
+    codes = (
+        f"| `{code}` | {' | '.join(CODES[code])} |" for code in CODES if code in stream_codes() or _unknown(code)
+    )
+    for code in stream_codes():
+        _documented(code, CODES, "code of streams")
+    page = [NOTICE, HEAD + "\n".join(exits) + "\n", FAMILIES_HEAD + "\n".join(_families()) + "\n"]
+    return "\n".join([*page, CODES_HEAD + "\n".join(codes) + "\n", SENTENCES_HEAD, *_sentences()]).rstrip("\n") + "\n"
+
+
+def _families() -> Iterator[str]:
+    for stale in FAMILIES.keys() - error_classes().keys():
+        message = f"docs/generate/errors.py describes the class {stale}, which is not there"
+        raise LookupError(message)
+    for each in error_classes().values():
+        agent, operator = _documented(each.name, FAMILIES, "class of errors")
+        meaning = " ".join(each.doc.split("\n\n")[0].split())
+        name = f"`{each.name}`" + (" *api*" if each.module == "hamlet_core.api.errors" else "")
+        name += "" if each.distribution == "hamlet-core" else f" ({each.distribution})"
+        yield f"| {name} | {meaning} | {agent} | {operator} | {_exit_code(each)} |"
+
+
+def _exit_code(each: ErrorClass) -> int:
+    kind = getattr(importlib.import_module(each.module), each.name)
+    return int(code_of(kind.__new__(kind)))
+
+
+def _documented(name: str, table: Mapping[str, tuple[str, ...]], what: str) -> tuple[str, ...]:
+    if name not in table:
+        message = f"the {what} {name} has no entry in docs/generate/errors.py: say what it means and what to do"
+        raise LookupError(message)
+    return table[name]
+
+
+def _unknown(code: str) -> bool:
+    message = f"docs/generate/errors.py describes the code {code}, of which no stream speaks"
+    raise LookupError(message)
+
+
+def _sentences() -> Iterator[str]:
+    of_class = {name: [each for each in messages() if each.said_by == name] for name in (*error_classes(), FINDING)}
+    for name, said in of_class.items():
+        if not said:
+            continue
+        yield f"### {'Findings' if name == FINDING else name}\n"
+        yield FINDINGS_HEAD if name == FINDING else f"{FAMILIES[name][1]}\n"
+        yield from _table(said)
+    yield "### Refused services\n"
+    yield REFUSALS_HEAD
+    yield "\n".join(["| reason |", "|---|", *(f"| {_code(each.text)} |" for each in _refusals())]) + "\n"
+
+
+def _refusals() -> Iterable[Message]:
+    return sorted((each for each in messages() if each.said_by == REFUSAL), key=lambda each: each.text)
+
+
+def _table(said: Iterable[Message]) -> Iterator[str]:
+    rows = dict.fromkeys(
+        f"| {_code(each.text)} | {_plain(each.mend)} |" for each in sorted(said, key=lambda each: each.text)
+    )
+    yield "\n".join(["| it says | what to do |", "|---|---|", *rows]) + "\n"
+
+
+def _code(text: str) -> str:
+    """A sentence as code in a cell of a table."""
+    marks = "``" if "`" in text else "`"
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{marks}{pad}{_one_line(text)}{pad}{marks}"
+
+
+def _plain(text: str) -> str:
+    return _one_line(text).replace("<", "&lt;")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,60 @@
+"""The site builds strictly, asks nothing of the network, and has every page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NO_NETWORK = f"""
+import runpy, socket, sys
+def refused(*_):
+    raise OSError("the build asks the network")
+socket.socket.connect = socket.getaddrinfo = refused
+sys.argv = ["mkdocs", *sys.argv[1:]]
+sys.path.insert(0, {str(ROOT)!r})
+runpy.run_module("mkdocs", run_name="__main__")
+"""
+LOADED = re.compile(r'<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)="?((?:https?:)?//[^"\s>]+)')
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def test_the_check_of_the_network_can_fail() -> None:
+    code = NO_NETWORK.rpartition("runpy.")[0] + "socket.create_connection(('127.0.0.1', 9))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "the build asks the network" in done.stderr
+
+
+def test_every_page_of_the_docs_and_every_registry_is_in_the_site(site: Path) -> None:
+    sources = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    sources |= {f"registry-{page.parent.name}" for page in ROOT.glob("plugins/*/README.md")}
+    assert sources | {"index", "quick-start", "changes"} <= {page.stem for page in site.glob("*.html")}
+
+
+def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = list(site.glob("*.html"))
+    assert LOADED.search('<link rel="stylesheet" href="https://fonts.example/css">')
+    for page in pages:
+        loaded = [url for url in LOADED.findall(page.read_text(encoding="utf-8")) if "rel=canonical" not in url]
+        assert not loaded, f"{page.name}: {loaded}"
+
+
+def test_a_link_to_a_file_that_is_no_page_is_its_path(site: Path) -> None:
+    text = (site / "protocol.html").read_text(encoding="utf-8")
+    assert "extensions.proto" in text
+    assert 'href="../proto' not in text
+    assert 'href="protocol.html' in (site / "index.html").read_text(encoding="utf-8")

@@ -1,0 +1,88 @@
+"""docs/public-api.txt sees every change of what is promised to stay, and lists all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import pytest
+
+import hamlet_core.api
+from docs.generate import surface
+from docs.generate.metrics import exposed
+from hamlet_core.api import RegistrySpec, testing
+from hamlet_core.cli import COMMANDS
+
+LIST = Path(__file__).parents[3] / "docs" / "public-api.txt"
+
+
+def test_the_list_is_that_of_the_code() -> None:
+    hint = "the public API has changed: if that is meant, follow docs/api.md and run `make docs`"
+    assert LIST.read_text(encoding="utf-8") == surface.public_api(), hint
+
+
+@pytest.mark.parametrize(
+    "name", [f"{module.__name__}:{name}" for module in (hamlet_core.api, testing) for name in module.__all__]
+)
+def test_every_exported_name_is_in_the_list(name: str) -> None:
+    module, _, exported = name.partition(":")
+    lines = surface.public_api().partition(f"[{module}]\n")[2].partition("\n[")[0].splitlines()
+    assert any(line.startswith(exported) for line in lines)
+
+
+def test_every_field_hook_command_and_metric_is_in_the_list() -> None:
+    text = surface.public_api()
+    for name in hamlet_core.api.__all__:
+        value = getattr(hamlet_core.api, name)
+        if dataclasses.is_dataclass(value):
+            for field in dataclasses.fields(value):
+                assert f"\n{name}.{field.name}: {field.type}" in text
+    for hook in surface.hooks_of(RegistrySpec):
+        assert f"\nRegistrySpec.{hook}(" in text
+    for command in COMMANDS:
+        assert f"\nhamlet {command}" in text
+    for metric in exposed():
+        assert f"\n{metric.name} {metric.kind}" in text
+
+
+def renamed(self: object, service: str) -> None:
+    """An argument of another name."""
+
+
+@dataclasses.dataclass
+class Wider:
+    """A dataclass with a field more."""
+
+    name: str
+    more: int
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value", "line"),
+    [
+        ("hamlet_core.api", "Remove", Wider, "Remove.more: int"),
+        ("hamlet_core.api", "API_VERSION", 2, "API_VERSION = 2"),
+        ("hamlet_core.api", "format_duration", renamed, "format_duration(service: str) -> None"),
+    ],
+)
+def test_a_change_of_an_exported_name_is_a_change_of_the_list(
+    module: str, name: str, value: object, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = surface.public_api().splitlines()
+    monkeypatch.setattr(importlib.import_module(module), name, value)
+    assert line not in before
+    assert line in surface.public_api().splitlines()
+
+
+def test_a_new_argument_of_a_hook_is_a_change_of_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = RegistrySpec.registry_close
+    before = surface.public_api()
+
+    def registry_close(self: object, why: str) -> None:
+        """Release everything, and say why."""
+
+    registry_close.hamlet_spec = hook.hamlet_spec  # type: ignore[attr-defined]
+    monkeypatch.setattr(RegistrySpec, "registry_close", registry_close)
+    assert "RegistrySpec.registry_close(why: str) -> None" not in before
+    assert "RegistrySpec.registry_close(why: str) -> None" in surface.public_api()
