@@ -7,22 +7,26 @@ dropping a stream that the change does not concern.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
 import grpc
 import structlog
 
+from hamlet_core.agent.gateway import Gateway, trust_of
 from hamlet_core.agent.importer import Importer, Lane
 from hamlet_core.agent.publisher import Publisher
 from hamlet_core.agent.supervise import Supervisor
-from hamlet_core.api import AdapterContext, Batch, ConfigError, HamletError, Snapshot
+from hamlet_core.api import AdapterContext, Batch, ConfigError, HamletError, Ingress, Snapshot
 from hamlet_core.config.load import Loaded
 from hamlet_core.config.model import Config, Peer
+from hamlet_core.config.model import Gateway as GatewaySettings
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.plugins import loader
-from hamlet_core.plugins.opening import open_registry
+from hamlet_core.plugins.opening import open_gateway, open_registry
 from hamlet_core.plugins.options import adapter_options
 from hamlet_core.plugins.port import RegistryPort
 from hamlet_core.publish.catalog import Catalog, Payload, Subscription
@@ -39,7 +43,7 @@ DRAIN = 2.0
 LOOK_AT_CLOCK = 60.0
 """At most so many seconds pass between two looks at the clock for rules that begin or end: it may be set."""
 FIXED_KEYS = ("mesh", "listen", "admin", "registries", "plugins", "log")
-"""The keys of the configuration that only a restart can change."""
+"""The keys of the configuration that only a restart can change; a plugin's gateway is another."""
 VERDICT_KEYS = ("accept", "allow_endpoints", "import_into", "max_services", "max_message_bytes")
 """The settings that decide what is refused: changed, the catalog is walked anew, and the owner hears of it."""
 LINK_KEYS = (
@@ -49,6 +53,14 @@ LINK_KEYS = (
 """The settings of a peer that a standing stream was made with."""
 RELINK_KEYS = (*LINK_KEYS, *VERDICT_KEYS)
 """The settings of a peer whose change ends its streams and dials anew."""
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """The keys in which the two differ and that only a restart can change."""
+    fixed = [key for key in FIXED_KEYS if getattr(old, key) != getattr(new, key)]
+    if old.gateway != new.gateway and any(each and not each.static for each in (old.gateway, new.gateway)):
+        fixed.append("gateway")
+    return fixed
 
 
 class Agent:
@@ -65,12 +77,17 @@ class Agent:
         self.catalog = Catalog(lambda service: Payload(**{api: pack(service) for api, pack in packers.items()}))
         self.publication = Publication(Policy.of(config), self.catalog, moment)
         adapter_options(loaded)  # all that is wrong with them, with file and line, before anything is opened
-        self.plugins = loader.load({registry.kind for registry in config.registries.values()}, config.plugins)
+        driven = config.gateway if config.gateway and not config.gateway.static else None
+        kinds = {registry.kind for registry in config.registries.values()}
+        self.plugins = loader.load(kinds, config.plugins, gateways={driven.kind} if driven else ())
         self.ports = {name: self._open(name) for name in config.registries}
-        lanes = {name: Lane(port, Reconciler(name, config)) for name, port in self.ports.items()}
+        self.gateway = self._open_gateway(driven) if driven else None
+        lanes = {name: Lane(port, Reconciler(name, config), self.gateway) for name, port in self.ports.items()}
         self.importer = Importer(config, tuple(lanes.values()))
+        if self.gateway is not None:
+            self.gateway.reconcilers = tuple(lane.reconciler for lane in lanes.values())
         self.publishers = {
-            name: Publisher(port, self.publication, partial(self._published, lanes[name]))
+            name: Publisher(port, self.publication, partial(self._reported, lanes[name]))
             for name, port in self.ports.items()
         }
         self.peerings: dict[str, Peering] = {}
@@ -81,6 +98,7 @@ class Agent:
         self._subscriptions: dict[str, set[Subscription]] = {}
         self.server: FederationServer | None = None
         self._ready = asyncio.Event()
+        self._names_told = False
         self._boundary = asyncio.Event()
         self._changing = asyncio.Lock()  # one change of the peers at a time: it has pauses
 
@@ -90,27 +108,51 @@ class Agent:
         return self.loaded.config
 
     def _open(self, name: str) -> RegistryPort:
-        config = self.config
-        mesh = config.mesh
-        context = AdapterContext(
+        with self._located(f"registries.{name}"):
+            return open_registry(name, self.config.registries[name], self.plugins, self._context(name))
+
+    def _open_gateway(self, settings: GatewaySettings) -> Gateway:
+        with self._located("gateway"):
+            port = open_gateway(settings, self.plugins, self._context("gateway"))
+        return Gateway(
+            port,
+            self.publication,
+            lambda: trust_of(self.identity, self.config),
+            on_ingress=self._reached_through,
+            on_published=self._published,
+            on_routed=self._routed,
+        )
+
+    def _context(self, name: str) -> AdapterContext:
+        mesh = self.config.mesh
+        return AdapterContext(
             name=name,
             mesh=mesh.name,
             domain=mesh.domain,
             trust_domain=mesh.trust_domain,
             directory=self.loaded.path.absolute().parent,
         )
+
+    @contextmanager
+    def _located(self, key: str) -> Iterator[None]:
+        """Add the file and line of `key` to what is wrong with it."""
         try:
-            return open_registry(name, config.registries[name], self.plugins, context)
+            yield
         except ConfigError as error:
             if error.where:
                 raise
-            raise ConfigError(str(error), where=self.loaded.locate(f"registries.{name}"), mend=error.mend) from error
+            raise ConfigError(str(error), where=self.loaded.locate(key), mend=error.mend) from error
 
     @property
     def not_ready(self) -> str:
         """Why the agent neither serves nor dials yet, or an empty string."""
         silent = [name for name, publisher in self.publishers.items() if not publisher.reported]
-        return f"waiting for the first report of registry {', '.join(silent)}" if silent else ""
+        if silent:
+            return f"waiting for the first report of registry {', '.join(silent)}"
+        if self.publication.ready or self.gateway is None:
+            return ""
+        reason = self.gateway.ingress_error or self.gateway.error or "it has not answered yet"
+        return f"waiting for the gateway: {reason}"
 
     async def start(self) -> None:
         """Start every part; raises `HamletError` when the port cannot be had or our certificate is unusable.
@@ -128,6 +170,9 @@ class Agent:
             self.supervisor.start(f"watch {name}", publisher.run)
         for lane in self.importer.lanes:
             self.supervisor.start(f"imports {lane.port.name}", lane.run)
+        if self.gateway is not None:
+            self.supervisor.start("gateway", self.gateway.run)
+            self.supervisor.start("ingress", self.gateway.follow_ingress)
         self.supervisor.start("certificates", lambda: self.identity.watch(self.certificates_changed))
         self.supervisor.start("rule times", self._follow_rule_times)
 
@@ -141,6 +186,8 @@ class Agent:
             await self.server.stop(DRAIN)
         await self.supervisor.stop_all()
         await asyncio.gather(*(port.close() for port in self.ports.values()))
+        if self.gateway is not None:
+            await self.gateway.port.close()
         log.info("stopped")
 
     # --- peers -----------------------------------------------------------------------------------
@@ -188,6 +235,8 @@ class Agent:
     def certificates_changed(self) -> None:
         """Certificates or bundles are new: end the streams whose trust is gone, dial again where it may be back."""
         moment = datetime.now(UTC)
+        if self.gateway is not None:
+            self.gateway.trust_changed()
         if self.server is not None:
             self.server.recheck(moment)
         for name, link in list(self.links.items()):
@@ -203,19 +252,45 @@ class Agent:
 
     # --- publishing ------------------------------------------------------------------------------
 
-    def _published(self, lane: Lane, batch: Batch, names_changed: bool) -> None:
+    def _reported(self, lane: Lane, batch: Batch, names_changed: bool) -> None:
         if isinstance(batch, Snapshot):
             lane.look_again()  # the watch had lost the registry: writes may have been lost with it
         # Before every registry has reported, names are missing, and an import could take one of those.
-        if self.publication.ready and (names_changed or not self._ready.is_set()):
+        if self.publication.complete and (names_changed or not self._names_told):
             self.importer.set_local_names(frozenset(self.publication.local_names()))
+            self._names_told = True
+        self._published()
+        if self.gateway is not None:
+            self.gateway.wake()
+
+    def _published(self) -> None:
+        if self.publication.ready:
             self._ready.set()
+
+    def _reached_through(self, ingress: Ingress) -> None:
+        """The gateway said how other meshes reach us: it is part of what is published."""
+        self._set_policy(Policy.of(self.config, ingress))
+
+    def _routed(self) -> None:
+        self.importer.look_again()
+
+    def _set_policy(self, policy: Policy) -> None:
+        changed = self.publication.set_policy(policy, datetime.now(UTC))
+        if changed and self._names_told:
+            self.importer.set_local_names(frozenset(self.publication.local_names()))
+        for name, peering in self.peerings.items():
+            if name in self.config.peers:
+                peering.update(self.config.peers[name], self.publication.audience(name))
+        if self.gateway is not None:
+            self.gateway.wake()
 
     async def _follow_rule_times(self) -> None:
         while True:
             self._boundary.clear()
             moment = datetime.now(UTC)
             self.publication.tick(moment)
+            if self.gateway is not None:
+                self.gateway.wake()
             boundary = self.publication.next_boundary(moment)
             wait = LOOK_AT_CLOCK if boundary is None else (boundary - moment).total_seconds()
             try:
@@ -237,7 +312,7 @@ class Agent:
 
     async def _take_over(self, loaded: Loaded) -> None:
         old, new = self.config, loaded.config
-        fixed = [key for key in FIXED_KEYS if getattr(old, key) != getattr(new, key)]
+        fixed = needs_restart(old, new)
         if fixed:
             message = (
                 f"{', '.join(fixed)} cannot change while the agent runs; nothing of the new configuration is in force"
@@ -245,8 +320,8 @@ class Agent:
             raise HamletError(message, mend="restart the agent: it loses and deletes nothing")
         self.identity.configure(new.identity, new.peers)
         self.loaded = loaded
-        moment = datetime.now(UTC)
-        if self.publication.set_policy(Policy.of(new), moment) and self._ready.is_set():
+        policy = Policy.of(new, self.gateway.ingress if self.gateway is not None else None)
+        if self.publication.set_policy(policy, datetime.now(UTC)) and self._names_told:
             self.importer.set_local_names(frozenset(self.publication.local_names()))
         walk_anew = self.importer.configure(new)
         for name in [name for name in self.peerings if name not in new.peers]:

@@ -14,6 +14,7 @@ from hamlet_core.agent.preview import preview
 from hamlet_core.agent.status import Reporter
 from hamlet_core.api import Finding, HamletError, Severity
 from hamlet_core.config import load
+from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.options import adapter_options
 from hamlet_core.plugins.port import RegistryPort
 
@@ -68,10 +69,13 @@ class Control:
     async def _check(self, request: Document) -> Document:
         del request
         agent = self._agent
-        checks = await asyncio.gather(*map(_checked, agent.ports.values()))
+        ports: dict[str, RegistryPort | GatewayPort] = {**agent.ports}
+        if agent.gateway is not None:
+            ports[""] = agent.gateway.port
+        checks = await asyncio.gather(*map(_checked, ports.values()))
         adapters = [
             {"registry": name, **asdict(finding)}
-            for name, findings in zip(agent.ports, checks, strict=True)
+            for name, findings in zip(ports, checks, strict=True)
             for finding in findings
         ]
         own = agent.identity.findings(datetime.now(UTC), trust_domain=agent.config.mesh.trust_domain)
@@ -127,7 +131,7 @@ class Control:
         return peer
 
 
-async def _checked(port: RegistryPort) -> list[Finding]:
+async def _checked(port: RegistryPort | GatewayPort) -> list[Finding]:
     try:
         async with asyncio.timeout(CHECK_WITHIN):
             return await port.check()

@@ -15,8 +15,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from hamlet_core import backoff
+from hamlet_core.agent.gateway import Gateway
 from hamlet_core.api import (
     AdapterError,
+    GatewayUnavailable,
+    HamletError,
     ImportChange,
     ImportKey,
     Outcome,
@@ -58,9 +61,10 @@ def now() -> datetime:
 class Lane:
     """One registry: its reconciler, its port, and the loop between them."""
 
-    def __init__(self, port: RegistryPort, reconciler: Reconciler) -> None:
+    def __init__(self, port: RegistryPort, reconciler: Reconciler, gateway: Gateway | None = None) -> None:
         self.port = port
         self.reconciler = reconciler
+        self._gateway = gateway
         self.error = ""
         """Why the registry takes no imports now, or an empty string."""
         self._wake = asyncio.Event()
@@ -107,17 +111,20 @@ class Lane:
         return False
 
     async def run(self) -> None:
-        """Look, plan, write, record; for ever."""
+        """Look, ask for routes, plan, write, record; for ever."""
         attempt = 0
         while True:
             self._wake.clear()
             try:
                 await self._look()
+                obstacle = await self._route()
                 busy = await self._write()
+                if obstacle is not None:
+                    raise obstacle
             except Exception as error:
-                known = isinstance(error, RegistryUnavailable | AdapterError)
+                known = isinstance(error, RegistryUnavailable | GatewayUnavailable | AdapterError)
                 if str(error) != self.error and known:
-                    log.warning("imports wait for the registry", registry=self.port.name, error=str(error))
+                    log.warning("imports wait", registry=self.port.name, error=str(error))
                 self.error = str(error) if known else f"internal error: {error!r}"
                 self._look_at = 0.0
                 await self._announce()
@@ -145,6 +152,15 @@ class Lane:
         if loop.time() >= self._look_at:
             self.reconciler.adopt(await self.port.imports(), now())
             self._look_at = loop.time() + DRIFT_CHECK
+
+    async def _route(self) -> HamletError | None:
+        """Have the gateway asked where imports lack a route; why it could not be, if so: removals need none."""
+        if self._gateway is not None and self.reconciler.routes_due:
+            try:
+                await self._gateway.route()
+            except (GatewayUnavailable, AdapterError) as error:
+                return error
+        return None
 
     async def _write(self) -> bool:
         for peer, lost_since in self.reconciler.marks(now()):
@@ -313,6 +329,11 @@ class Importer:
         if any(each.state in (State.RETRY, State.PENDING) for each in settled):
             return Verdict(UNAVAILABLE, "our registry has not taken it yet")
         return Verdict()
+
+    def look_again(self) -> None:
+        """What held up the imports may be over: let every lane try at once."""
+        for lane in self.lanes:
+            lane.look_again()
 
     def _wake(self) -> None:
         for lane in self.lanes:

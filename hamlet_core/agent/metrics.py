@@ -25,6 +25,8 @@ METRICS = {
     "hamlet_peer_streams": "Streams that are up with the peer.",
     "hamlet_registry_publishing": "1 while the registry is heard, 0 while its last report stands in for it.",
     "hamlet_registry_importing": "1 while the registry takes imports.",
+    "hamlet_gateway_up": "1 while the gateway takes routes; only where a plugin drives it.",
+    "hamlet_gateway_routes": "Routes that the gateway leads, into this mesh (published) and out of it (imported).",
     "hamlet_refused_callers": "Callers turned away because no peer's bundle vouches for them.",
     "hamlet_task_crashes": "Crashes of the agent's own tasks.",
 }
@@ -64,6 +66,11 @@ class StatusCollector(Collector):
         for way in ("publishing", "importing"):
             rows = [([each["name"]], float(each[way]["state"] == "live")) for each in status["registries"]]
             yield _gauge(f"hamlet_registry_{way}", ["registry"], rows)
+        gateway = status["gateway"]
+        if gateway is not None:
+            yield _gauge("hamlet_gateway_up", [], [([], float(gateway["state"] == "live"))])
+            routes = [([way], float(gateway[way])) for way in ("published", "imported")]
+            yield _gauge("hamlet_gateway_routes", ["way"], routes)
         yield _counter("hamlet_refused_callers", [], [([], float(status["refused_callers"]))])
         yield _counter("hamlet_task_crashes", ["task"], [([k], float(v)) for k, v in status["crashes"].items()])
 

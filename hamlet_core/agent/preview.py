@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from hamlet_core.agent.agent import FIXED_KEYS, RELINK_KEYS, Agent
+from hamlet_core.agent.agent import RELINK_KEYS, Agent, needs_restart
 from hamlet_core.api import FederatedService, WriteImport
 from hamlet_core.config.model import Config, Peer
 from hamlet_core.publish.policy import Policy
@@ -21,10 +21,11 @@ def preview(agent: Agent, config: Config) -> Document:
     peers that are new or whose link would be made anew.
     """
     now = datetime.now(UTC)
+    policy = Policy.of(config, agent.gateway.ingress if agent.gateway is not None else None)
     return {
-        "restart": [key for key in FIXED_KEYS if getattr(agent.config, key) != getattr(config, key)],
+        "restart": needs_restart(agent.config, config),
         "links": [name for name, peer in config.peers.items() if _dials_anew(agent.config.peers.get(name), peer)],
-        "publish": _difference(agent.publication.views, agent.publication.preview(Policy.of(config), now).views),
+        "publish": _difference(agent.publication.views, agent.publication.preview(policy, now).views),
         "imports": [
             {
                 "action": "write" if isinstance(change, WriteImport) else "delete",

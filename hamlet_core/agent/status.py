@@ -61,6 +61,7 @@ class Reporter:
             "not_ready": agent.not_ready,
             "identity_expires": stamp(agent.identity.credentials.not_after),
             "registries": [self._registry(lane) for lane in agent.importer.lanes],
+            "gateway": self._gateway(),
             "peers": [self._peer(peering) for peering in agent.peerings.values()],
             "unpublished": [problem._asdict() for problem in agent.publication.problems()],
             "orphans": [{"peer": key.peer, "service": key.name} for key in orphans],
@@ -76,6 +77,7 @@ class Reporter:
             self._export_state(peering)
         for lane in self._agent.importer.lanes:
             self._importing_state(lane)
+        self._gateway()
 
     def _importing_state(self, lane: Lane) -> str:
         state = "waiting" if lane.error else "live"
@@ -188,6 +190,26 @@ class Reporter:
         stream = peering.owner_stream
         return (stream.codec,) if stream is not None else VERSIONS[peering.settings.api]
 
+    def _gateway(self) -> Document | None:
+        """The gateway that a plugin drives, or None."""
+        gateway = self._agent.gateway
+        if gateway is None:
+            return None
+        error = gateway.error or gateway.ingress_error
+        state = "waiting" if error else "live" if gateway.ingress is not None else "connecting"
+        ingress = gateway.ingress
+        return {
+            "kind": gateway.port.kind,
+            "state": state,
+            "since": stamp(self._since("gateway", state)),
+            "error": error,
+            "endpoints": [f"{each.address}:{each.port}" for each in ingress.endpoints] if ingress else [],
+            "sans": list(ingress.sans) if ingress else [],
+            "published": gateway.published,
+            "imported": gateway.imported,
+            "refused": dict(gateway.refused),
+        }
+
     # --- services --------------------------------------------------------------------------------
 
     def services(self, peer: str | None) -> Document:
@@ -201,6 +223,7 @@ class Reporter:
                 "endpoints": len(service.endpoints),
                 "protocols": sorted({instance.protocol for instance in service.instances}),
                 "sans": list(service.sans),
+                "waits": agent.publication.waits(to, name),
                 "losses": [f"{codec.api}: {loss}" for codec in self._spoken(to) for loss in codec.losses(service)],
             }
             for to, view in sorted(views.items())

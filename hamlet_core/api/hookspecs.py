@@ -286,12 +286,13 @@ class GatewaySpec:
 
     @hookspec(firstresult=True)
     def gateway_import(
-        self, routes: Sequence[ImportRoute], keep: Collection[ImportKey]
+        self, routes: Sequence[ImportRoute], keep: Collection[ImportKey] | None
     ) -> Mapping[ImportKey, ImportAnswer]:
         """Make each service reachable for the workloads of this mesh, and say how; one answer per route.
 
         `keep` are imports whose entries still stand and whose content is not known (after a restart, before
-        their owner has spoken): what is there for them stays as it is.
+        their owner has spoken): what is there for them stays as it is. None stands for all: some registry
+        has not said yet what stands in it, and nothing may be taken away.
         G7. The same route MUST get the same addresses as long as it is wanted, restarts included.
         G8. The identity of the owner's ingress MUST be checked: against that peer's bundle alone, and to be
             one of the service's SANs. A service without SANs is refused.

@@ -89,15 +89,29 @@ def status(settings: Settings, as_json: bool) -> None:
 
     Per peer and direction: connecting, syncing, live, stale (lost; what it published is kept), held (removals
     wait for `hamlet confirm`), rejected (the peer does not know us). Exits with 1 unless all of them are live or
-    syncing, every registry can be read and written, our certificate is valid, and there are no orphans.
+    syncing, every registry can be read and written, the gateway takes routes, our certificate is valid, and there
+    are no orphans.
     """
     document = ask(settings, "status")
     emit(document, lambda console: _show_status(console, document), as_json=as_json)
     states = {peer[way]["state"] for peer in document["peers"] for way in ("imports", "exports")}
-    registries = {each[way]["state"] for each in document["registries"] for way in ("publishing", "importing")}
-    well = document["ready"] and not document["orphans"] and registries == {"live"} and not _expired(document)
+    ours = {each[way]["state"] for each in document["registries"] for way in ("publishing", "importing")}
+    if document["gateway"]:
+        ours.add(document["gateway"]["state"])
+    well = document["ready"] and not document["orphans"] and ours == {"live"} and not _expired(document)
     if not well or states - {"live", "syncing"}:
         click.get_current_context().exit(Exit.FINDINGS)
+
+
+def _show_gateway(console: Console, gateway: dict[str, Any]) -> None:
+    console.print()
+    row = (
+        gateway["kind"], state(gateway["state"]), ", ".join(gateway["endpoints"]) or "-",
+        str(gateway["published"]), str(gateway["imported"]), gateway["error"],
+    )  # fmt: skip
+    console.print(table("gateway", "state", "ingress", "routes in", "routes out", "error", rows=[row]))
+    for sni, reason in gateway["refused"].items():
+        console.print(styled(f"refused by the gateway: {sni}: {reason}", "yellow"))
 
 
 def _expired(document: dict[str, Any]) -> bool:
@@ -120,6 +134,8 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
         for r in document["registries"]
     ]  # fmt: skip
     console.print(table("registry", "kind", "read", "write", "error", rows=registries))
+    if document["gateway"]:
+        _show_gateway(console, document["gateway"])
     console.print()
     if document["peers"]:
         _show_peers(console, document["peers"])
@@ -202,7 +218,7 @@ def _show_services(console: Console, document: dict[str, Any]) -> None:
     if "published" in document:
         rows = [
             (row["peer"], row["service"], ", ".join(row["protocols"]), row["endpoints"],
-             "; ".join(row["losses"]))
+             "; ".join(filter(None, [row["waits"], *row["losses"]])))
             for row in document["published"]
         ]  # fmt: skip
         console.print(table("published to", "service", "protocols", "endpoints", "remarks", rows=rows))

@@ -34,7 +34,8 @@ class Offers:
 
     `settings` is None for a peer that this registry takes nothing from (its entries are orphans, unless
     `dismissed`: then they go). `services` are the last well-formed offers, `wanted` those that are
-    accepted, `declined` the reasons for the others, of which `over_quota` lack nothing but room. `refused`
+    accepted, `declined` the reasons for the others, of which `over_quota` lack nothing but room and
+    `unrouted` are those that the gateway refuses. `refused`
     are reasons for messages that held no well-formed service. `leaving` are entries whose removal is
     decided. `present` is what counts as the peer's: wanted, or standing and not leaving. `fresh` was
     mentioned on the present stream; `new` is what was not present before that.
@@ -52,6 +53,7 @@ class Offers:
     wanted: dict[str, Wanted] = field(default_factory=dict)
     declined: dict[str, str] = field(default_factory=dict)
     over_quota: dict[str, None] = field(default_factory=dict)
+    unrouted: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     unlisted: int = 0
     turned_away: bool = False
@@ -127,6 +129,7 @@ class Offers:
         self.fresh.discard(name)
         self.new.discard(name)
         self.yielding.discard(name)
+        self.unrouted.discard(name)
 
     def missing(self) -> list[str]:
         """What is present and was not mentioned on the stream; what is held already is not counted."""

@@ -7,10 +7,18 @@ brings the registry from what it holds to what it should. It does no I/O and rea
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from hamlet_core.api import FederatedService, ImportChange, ImportKey, Outcome, StandingImport
+from hamlet_core.api import (
+    FederatedService,
+    ImportAnswer,
+    ImportChange,
+    ImportKey,
+    ImportRoute,
+    Outcome,
+    StandingImport,
+)
 from hamlet_core.config.model import Config
 from hamlet_core.imports import report
 from hamlet_core.imports.brake import Held, exceeds, floods
@@ -244,6 +252,32 @@ class Reconciler:
         if offers is not None:
             offers.live = offers.complete = False
             offers.lost_since = offers.lost_since or now
+
+    # What the gateway says
+
+    def to_route(self) -> tuple[dict[ImportKey, ImportRoute], frozenset[ImportKey]] | None:
+        """What to ask the gateway for: the routes by key, and the entries of unknown content that it should keep.
+
+        None while not all is known that stands. Ask when `routes_due`, and report with `routed`.
+        """
+        if not self._table.ready:
+            return None
+        self._table.routes.due = False
+        return self._table.to_route()
+
+    @property
+    def routes_due(self) -> bool:
+        """Whether the gateway must hear of something before all that is wanted can be written."""
+        return self._table.ready and self._table.routes.due
+
+    def routed(self, asked: Mapping[ImportKey, ImportRoute], answers: Mapping[ImportKey, ImportAnswer]) -> None:
+        """Take what the gateway answered about the routes it was asked for."""
+        self._table.route(asked, answers)
+        self._table.try_waiting()
+
+    def not_routed(self) -> None:
+        """The gateway did not answer: ask again."""
+        self._table.routes.change()
 
     # What is to be done
 

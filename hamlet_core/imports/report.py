@@ -18,7 +18,7 @@ def settled(table: ImportTable, key: ImportKey) -> Settled:
         return Settled(state=State.APPLIED)
     refusal = offers.refused.get(name) or offers.declined.get(name)
     if refusal:
-        return Settled(state=State.REJECTED, reason=refusal)
+        return Settled(state=State.REJECTED, reason=refusal, by_registry=name in offers.unrouted)
     if name in offers.held:
         return Settled(state=State.HELD, reason=offers.held[name].reason)
     if table.writes.in_flight(key):
@@ -35,6 +35,9 @@ def _unwritten(table: ImportTable, key: ImportKey) -> Settled:
         if failed is not None:
             reason = f"its local name still stands for {blocker.name!r} of {blocker.peer}, not removed yet: {failed}"
             return Settled(state=State.RETRY, reason=reason, by_registry=True)
+    wanted = offers.wanted.get(key.name) if (offers := table.peers.get(key.peer)) else None
+    if wanted is not None and table.awaits(wanted):
+        return Settled(state=State.PENDING, reason="it waits for the gateway to lead to it")
     if key in table.dirty:
         return Settled(state=State.PENDING)
     rejection, retry = table.writes.rejection(key), table.writes.retry(key)

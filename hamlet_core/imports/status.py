@@ -30,8 +30,8 @@ class State(StrEnum):
 class Settled:
     """The state of one service; `reason` says why when it was rejected, held, or is tried again.
 
-    `by_registry` says that the reason is the registry's: it may name what is none of the owner's business
-    (addresses, services of ours), and stays here.
+    `by_registry` says that the reason is the registry's or the gateway's: it may name what is none of the
+    owner's business (addresses, services of ours), and stays here.
     """
 
     state: State

@@ -5,13 +5,17 @@ Which event leads to which step is the reconciler's; each step here leaves all t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from hamlet_core.api import (
+    ImportAnswer,
     ImportChange,
     ImportedService,
     ImportKey,
+    ImportRoute,
     Outcome,
+    Refused,
     StandingImport,
     Status,
     WriteImport,
@@ -20,6 +24,7 @@ from hamlet_core.config.model import Config
 from hamlet_core.imports.names import NameTable, alias
 from hamlet_core.imports.offers import Offers, Wanted
 from hamlet_core.imports.plan import plan
+from hamlet_core.imports.routes import Routes
 from hamlet_core.imports.rules import accept
 from hamlet_core.imports.writes import Writes
 
@@ -36,6 +41,8 @@ class ImportTable:
         self.peers: dict[str, Offers] = {}
         self.writes = Writes()
         self.names = NameTable(self._stays, self._rank)
+        gateway = config.gateway
+        self.routes = Routes(required=gateway is not None and not gateway.static)
         self.dirty: set[ImportKey] = set()
         self.ready = False
         self._ranks: dict[str, int] = {}
@@ -72,6 +79,7 @@ class ImportTable:
             return None
         offers.declined.pop(name, None)
         offers.over_quota.pop(name, None)
+        offers.unrouted.discard(name)
         reason = accept(
             service,
             settings,
@@ -92,10 +100,18 @@ class ImportTable:
             return self._decline(offers, name, reason, waits=False)
         if not self.ready:
             return None
+        route = self.routes.of(key, service)
+        if isinstance(route, Refused):
+            offers.unrouted.add(name)
+            return self._decline(offers, name, f"the gateway of this mesh refuses it: {route.reason}", waits=False)
         given = self.names.assign(key, service.fqdn)
         if given.refusal:
             return self._decline(offers, name, given.refusal, waits=True)
-        self._want(offers, key, ImportedService(peer=key.peer, local_name=given.local_name, service=service))
+        self._want(
+            offers,
+            key,
+            ImportedService(peer=key.peer, local_name=given.local_name, service=service, route=route),
+        )
         if given.displaced is not None:
             self.assess(self.peers[given.displaced.peer], given.displaced.name)
         return None
@@ -111,6 +127,8 @@ class ImportTable:
         if before is None or before.digest != wanted.digest:
             self.writes.forget(key)
         offers.wanted[key.name] = wanted
+        if self.awaits(wanted):
+            self.routes.change()
         offers.leaving.discard(key.name)
         offers.yielding.discard(key.name)
         self._touch(offers, key.name)
@@ -140,6 +158,7 @@ class ImportTable:
             changed = True
         if changed:
             self.writes.forget(key)
+            self.routes.change()
         self.names.release(key)
         self._touch(offers, name)
 
@@ -196,6 +215,8 @@ class ImportTable:
     def stand(self, entry: StandingImport) -> None:
         """The registry holds `entry`."""
         offers, name = self.peers[entry.key.peer], entry.key.name
+        if name not in offers.standing:
+            self.routes.change()
         offers.standing[name] = entry
         self.names.occupy(entry.local_name, entry.key)
         if not self.ready:
@@ -209,6 +230,7 @@ class ImportTable:
     def vanish(self, offers: Offers, name: str) -> None:
         """The registry holds no entry of `name` any more."""
         key = ImportKey(offers.peer, name)
+        self.routes.change()
         offers.standing.pop(name, None)
         offers.leaving.discard(name)
         offers.yielding.discard(name)
@@ -242,6 +264,29 @@ class ImportTable:
                     self.names.release(key)
                     self.assess(offers, name)
 
+    # Routes
+
+    def awaits(self, wanted: Wanted) -> bool:
+        """Whether the gateway has not said yet how `wanted` is reached, so that it cannot be written."""
+        return self.routes.required and wanted.imported.route is None
+
+    def to_route(self) -> tuple[dict[ImportKey, ImportRoute], frozenset[ImportKey]]:
+        """Everything that the gateway should lead to, and the entries of unknown content that it should keep."""
+        routes: dict[ImportKey, ImportRoute] = {}
+        standing: set[ImportKey] = set()
+        for peer, offers in self.peers.items():
+            for name in {**offers.wanted, **dict.fromkeys(offers.unrouted)}:
+                routes[ImportKey(peer, name)] = ImportRoute(peer=peer, service=offers.services[name])
+            standing.update(ImportKey(peer, name) for name in offers.standing)
+        return routes, frozenset(standing - routes.keys())
+
+    def route(self, asked: Mapping[ImportKey, ImportRoute], answers: Mapping[ImportKey, ImportAnswer]) -> None:
+        """Take what the gateway said about `asked`."""
+        for key in self.routes.take(asked, answers):
+            offers = self.peers[key.peer]
+            if key.name in offers.wanted or key.name in offers.unrouted:
+                self.assess(offers, key.name)
+
     # Writes
 
     def agrees(self, key: ImportKey) -> bool:
@@ -260,6 +305,8 @@ class ImportTable:
         for key in keys:
             offers = self.peers[key.peer]
             wanted, stands = offers.wanted.get(key.name), offers.standing.get(key.name)
+            if wanted is not None and self.awaits(wanted):
+                continue  # what stands of it stays meanwhile
             if wanted is not None:
                 desired[key] = wanted.imported
             if stands is not None and (wanted is not None or key.name in offers.leaving):

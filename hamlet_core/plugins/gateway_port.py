@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
 from typing import TypeVar
@@ -82,11 +82,14 @@ class GatewayPort:
         return refusals
 
     async def routes(
-        self, routes: Sequence[ImportRoute], keep: Collection[ImportKey]
+        self, routes: Sequence[ImportRoute], keep: frozenset[ImportKey] | None
     ) -> Mapping[ImportKey, ImportAnswer]:
-        """Make `routes`, and what is there for `keep`, all that leads out of this mesh; an answer for each route."""
+        """Make `routes`, and what is there for `keep`, all that leads out of this mesh; an answer for each route.
+
+        `keep` None takes nothing away.
+        """
         answers = await self._answer(
-            "gateway_import", lambda: self._hooks.gateway_import(routes=tuple(routes), keep=frozenset(keep))
+            "gateway_import", lambda: self._hooks.gateway_import(routes=tuple(routes), keep=keep)
         )
         if (
             not isinstance(answers, Mapping)

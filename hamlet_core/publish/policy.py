@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from hamlet_core.api import Endpoint, FederatedService, Instance, InvalidService, LocalService, ServicePort
+from hamlet_core.api import (
+    Endpoint,
+    FederatedService,
+    Ingress,
+    Instance,
+    InvalidService,
+    LocalService,
+    PublishRoute,
+    ServicePort,
+)
 from hamlet_core.config.model import Config, PublishRule, Select
 from hamlet_core.config.values import dns_name, split_host_port
 from hamlet_core.wire.service import plain_san
@@ -24,19 +33,12 @@ EVERY_MESH_HAS = ("svc.cluster.local", "consul")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ingress:
-    """How other meshes reach this one: the addresses, and the names that the ingress presents there."""
-
-    endpoints: tuple[Endpoint, ...]
-    sans: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Everything of the configuration that publishing depends on.
 
     `registries` are in order of precedence: the first one wins a name that two want. Without an `ingress`
-    only rules that say `direct` publish anything.
+    only rules that say `direct` publish anything; `gated` says that a plugin's gateway has to lead to a
+    service before it is published, and tells the `ingress` when it knows it.
     """
 
     mesh: str
@@ -45,12 +47,13 @@ class Policy:
     peers: tuple[str, ...]
     registries: tuple[str, ...]
     ingress: Ingress | None = None
+    gated: bool = False
 
     @classmethod
-    def of(cls, config: Config) -> Policy:
-        """The policy that the configuration states."""
-        ingress = None
-        if config.gateway is not None:
+    def of(cls, config: Config, ingress: Ingress | None = None) -> Policy:
+        """The policy that the configuration states; `ingress` is what a plugin's gateway says, if there is one."""
+        gated = config.gateway is not None and not config.gateway.static
+        if config.gateway is not None and not gated:
             reached_at = {split_host_port(endpoint) for endpoint in config.gateway.endpoints}
             ingress = Ingress(
                 endpoints=tuple(Endpoint(address=host, port=port) for host, port in sorted(reached_at)),
@@ -63,15 +66,20 @@ class Policy:
             peers=tuple(config.peers),
             registries=tuple(config.registries),
             ingress=ingress,
+            gated=gated,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A form in which a service is published; `rules` has the number of the deciding rule per peer."""
+    """A form in which a service is published; `rules` has the number of the deciding rule per peer.
+
+    `routes` are what the gateway must lead to the service before; whom they are for is added by the gate.
+    """
 
     service: FederatedService
     rules: Mapping[str, int]
+    routes: tuple[PublishRoute, ...] = ()
 
     @property
     def to(self) -> frozenset[str]:
@@ -122,11 +130,12 @@ def decide(service: LocalService, registry: str, policy: Policy, now: datetime) 
             name = _published_name(rule, service, registry, policy)
             form = forms.get((name, rule.direct))
             federated = form.service if form else _federated(service, name, rule.direct, policy)
+            routes = () if rule.direct or not policy.gated else routes_of(service, name, registry)
         except InvalidService as error:
             problems.append(Unpublished(rule=number, to=frozenset(peers), reason=str(error)))
             continue
         rules = {**(form.rules if form else {}), **dict.fromkeys(sorted(peers), number)}
-        forms[name, rule.direct] = Published(service=federated, rules=rules)
+        forms[name, rule.direct] = Published(service=federated, rules=rules, routes=routes)
     return Decision(published=tuple(forms.values()), problems=tuple(problems))
 
 
@@ -225,14 +234,18 @@ def _federated(service: LocalService, name: str, direct: bool, policy: Policy) -
         message = "it has no port: name at least one in its registry"
         raise InvalidService(message)
     if not direct and policy.ingress is None:
-        message = "there is no gateway: configure one, or say `direct: true` in the rule"
+        message = (
+            "the gateway has not said yet how other meshes reach it"
+            if policy.gated
+            else "there is no gateway: configure one, or say `direct: true` in the rule"
+        )
         raise InvalidService(message)
     served = _served(service)
     own = _ordered_endpoints(service.endpoints)
     if direct or policy.ingress is None:
         endpoints, sans = own, _ordered_sans(service.sans)
     else:
-        endpoints, sans = policy.ingress.endpoints, policy.ingress.sans
+        endpoints, sans = _ordered_endpoints(policy.ingress.endpoints), _ordered_sans(policy.ingress.sans)
     instances = []
     for port, sni in zip(service.ports, server_names(service.ports, name), strict=True):
         _require_fqdn(sni, f"the server name of its port {port.name!r} would be")
@@ -280,6 +293,26 @@ def _served(service: LocalService) -> tuple[ServicePort, ...]:
         )
         raise InvalidService(message)
     return served
+
+
+def routes_of(service: LocalService, name: str, registry: str) -> tuple[PublishRoute, ...]:
+    """What a gateway must lead to `service`, published as `name`: one route for each port that is served."""
+    single, served = len(service.ports) == 1, set(_served(service))
+    return tuple(
+        PublishRoute(
+            sni=sni,
+            fqdn=name,
+            registry=registry,
+            service=service.name,
+            port=port,
+            endpoints=_ordered_endpoints(
+                tuple(each for each in service.endpoints if single or port.name in each.labels)
+            ),
+            peers=(),
+        )
+        for port, sni in zip(service.ports, server_names(service.ports, name), strict=True)
+        if port in served
+    )
 
 
 def server_names(ports: tuple[ServicePort, ...], fqdn: str) -> tuple[str, ...]:

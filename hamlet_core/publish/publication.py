@@ -1,7 +1,7 @@
 """The table from local services to what each audience is offered, kept up to date change by change.
 
 It applies `policy.decide` to each service, settles who gets a name that two want, and writes what changed
-into the `Catalog`. It knows no streams: who has one moves it when the policy changes.
+through the `Gate` into the catalog. It knows no streams: who has one moves it when the policy changes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from hamlet_core.api import Batch, FederatedService, HamletError, LocalService, Snapshot, Upsert
+from hamlet_core.api import Batch, FederatedService, HamletError, LocalService, PublishRoute, Snapshot, Upsert
 from hamlet_core.publish.catalog import Catalog, Payload
-from hamlet_core.publish.policy import Decision, Policy, audience_of, decide, fits, names_of
+from hamlet_core.publish.gate import Gate, Offer
+from hamlet_core.publish.policy import Decision, Policy, Published, audience_of, decide, fits, names_of
 
 
 class Problem(NamedTuple):
@@ -37,6 +38,12 @@ class _Claim(NamedTuple):
     local_name: str
     registry: str
     service: FederatedService
+    routes: tuple[PublishRoute, ...]
+
+
+def _offer(claim: _Claim) -> Offer:
+    """What goes through the gate of a claim that won."""
+    return Offer(claim.service, claim.routes, (claim.precedence, claim.local_name))
 
 
 _Key = tuple[str, str]
@@ -52,7 +59,7 @@ class Publication:
     """
 
     def __init__(self, policy: Policy, catalog: Catalog, now: datetime) -> None:
-        self._catalog = catalog
+        self.gate = Gate(catalog)
         self._services: dict[str, dict[str, LocalService]] = {}
         self._complete: set[str] = set()
         self._names: Counter[str] = Counter()
@@ -110,7 +117,7 @@ class Publication:
         names, retired = set(self._names), set(self._claims)
         self._adopt(policy, now)
         for audience in retired - set(self._claims):
-            self._catalog.retire(audience)
+            self.gate.retire(audience)
         return names != set(self._names)
 
     def tick(self, now: datetime) -> None:
@@ -128,7 +135,15 @@ class Publication:
 
     @property
     def ready(self) -> bool:
-        """Whether every registry has given a snapshot: before, silence would read as an empty catalog."""
+        """Whether all is known that is to be published: before, silence would read as an empty catalog.
+
+        Every registry has given a snapshot, and the gateway has said what it leads to of that.
+        """
+        return self.complete and (self.gate.opened or not self._policy.gated)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every registry has given a snapshot."""
         return self._complete.issuperset(self._policy.registries)
 
     def next_boundary(self, now: datetime) -> datetime | None:
@@ -156,6 +171,10 @@ class Publication:
         }
         return {peer: views[self.audience(peer)] for peer in self._policy.peers}
 
+    def waits(self, peer: str, name: str) -> str:
+        """Why `peer` is not offered `name` in the form it should have, or an empty string."""
+        return self.gate.waiting(self.audience(peer), name)
+
     def problems(self) -> tuple[Problem, ...]:
         """What a rule would publish and cannot be, by registry and name. Made on demand."""
         found = {
@@ -167,6 +186,7 @@ class Publication:
             winner, *losers = self._claims[audience][name]
             reason = f"its published name {name!r} is taken by {winner.local_name!r} of registry {winner.registry!r}"
             found.update(Problem(loser.registry, loser.local_name, reason) for loser in losers)
+        found.update(Problem(*each) for each in self.gate.problems())
         precedence = {registry: number for number, registry in enumerate(self._policy.registries)}
         return tuple(sorted(found, key=lambda each: (precedence[each.registry], each.service, each.reason)))
 
@@ -199,8 +219,14 @@ class Publication:
                 names.update(names_of(service, registry, policy))
                 self._claim(registry, service.name, decide(service, registry, self._deciding, now))
         self._names = names
-        for audience, claims in self._claims.items():
-            self._catalog.replace(audience, [standing[0].service for standing in claims.values()])
+        peers_of: dict[str, list[str]] = {}
+        for peer in policy.peers:
+            peers_of.setdefault(audience_of(policy, peer), []).append(peer)
+        offers = {
+            audience: [_offer(standing[0]) for standing in claims.values()]
+            for audience, claims in self._claims.items()
+        }
+        self.gate.replace(offers, peers_of)
 
     def _upsert(self, registry: str, service: LocalService) -> bool:
         services = self._services[registry]
@@ -239,19 +265,20 @@ class Publication:
         left = self._unclaim(registry, service.name)
         self._write([*self._claim(registry, service.name, decision), *left])
 
-    def _wanted(self, decision: Decision) -> Iterator[tuple[str, int, FederatedService]]:
-        """The audiences of a decision, the rule of each, and the service it gets."""
+    def _wanted(self, decision: Decision) -> Iterator[tuple[str, int, Published]]:
+        """The audiences of a decision, the rule of each, and the form it gets."""
         for form in decision.published:
             for peer, rule in form.rules.items():
-                yield self._audience_of[peer], rule, form.service
+                yield self._audience_of[peer], rule, form
 
     def _claim(self, registry: str, local_name: str, decision: Decision) -> list[tuple[str, str]]:
         """Enter a service's claims; the audiences and names they are about."""
         touched = []
         if decision.published or decision.problems:
             self._decisions[registry, local_name] = decision
-        for audience, rule, service in self._wanted(decision):
-            claim = _Claim(rule, self._precedence[registry], local_name, registry, service)
+        for audience, rule, form in self._wanted(decision):
+            service = form.service
+            claim = _Claim(rule, self._precedence[registry], local_name, registry, service, form.routes)
             claims = self._claims[audience]
             standing = claims.get(service.name, ())
             claims[service.name] = tuple(sorted((*standing, claim)))
@@ -264,7 +291,8 @@ class Publication:
         """Take a service's claims out; the audiences and names they were about."""
         touched = []
         decision = self._decisions.pop((registry, local_name), Decision())
-        for audience, _, service in self._wanted(decision):
+        for audience, _, form in self._wanted(decision):
+            service = form.service
             claims = self._claims[audience]
             left = tuple(
                 claim
@@ -283,6 +311,6 @@ class Publication:
         for audience, name in dict.fromkeys(touched):
             claims = self._claims[audience].get(name)
             if claims:
-                self._catalog.put(audience, claims[0].service)
+                self.gate.put(audience, _offer(claims[0]))
             else:
-                self._catalog.remove(audience, name)
+                self.gate.remove(audience, name)

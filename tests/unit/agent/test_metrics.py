@@ -11,6 +11,7 @@ PEER = {
 STATUS = {
     "ready": True,
     "peers": [PEER],
+    "gateway": {"state": "live", "published": 3, "imported": 4},
     "registries": [{"name": "west", "publishing": {"state": "live"}, "importing": {"state": "waiting"}}],
     "refused_callers": 6,
     "crashes": {"link east": 1},
@@ -39,6 +40,9 @@ def test_the_numbers_are_those_of_the_status():
         'hamlet_peer_streams{peer="east"} 2.0',
         'hamlet_registry_publishing{registry="west"} 1.0',
         'hamlet_registry_importing{registry="west"} 0.0',
+        "hamlet_gateway_up 1.0",
+        'hamlet_gateway_routes{way="published"} 3.0',
+        'hamlet_gateway_routes{way="imported"} 4.0',
         "hamlet_refused_callers_total 6.0",
         'hamlet_task_crashes_total{task="link east"} 1.0',
     ):

@@ -9,6 +9,7 @@ from hamlet_core.api import (
     Endpoint,
     FederatedService,
     HamletError,
+    Ingress,
     LocalService,
     Remove,
     ServicePort,
@@ -18,7 +19,7 @@ from hamlet_core.api import (
 from hamlet_core.config.model import PublishRule
 from hamlet_core.publish import publication as module
 from hamlet_core.publish.catalog import Catalog, Payload, Subscription
-from hamlet_core.publish.policy import Ingress, Policy
+from hamlet_core.publish.policy import Policy
 from hamlet_core.publish.publication import Problem, Publication
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)

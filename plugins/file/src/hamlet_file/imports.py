@@ -125,7 +125,7 @@ class ImportedFiles:
 
     def _render(self, service: ImportedService) -> str:
         offered = service.service
-        content = {
+        content: dict[str, object] = {
             "local_name": service.local_name,
             "name": offered.name,
             "fqdn": offered.fqdn,
@@ -136,6 +136,8 @@ class ImportedFiles:
             "endpoints": [_plain(endpoint) for endpoint in offered.endpoints],
             "instances": [_plain(instance) for instance in offered.instances],
         }
+        if service.route is not None:
+            content["route"] = _plain(service.route)
         comment = f"Imported by Hamlet from the mesh {scalar(service.peer)}. Changes made here are overwritten."
         mark = self._context.mark(service.peer, offered.name, service.digest)
         return render(comment, content, _plain(mark))

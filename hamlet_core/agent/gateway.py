@@ -1,0 +1,228 @@
+"""The gateway half of the agent: trust and routes go to the gateway, its answers to who waits for them.
+
+What should be led where is decided by the publication's gate and by the reconcilers; this carries between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+
+import structlog
+
+from hamlet_core import backoff
+from hamlet_core.api import (
+    AdapterError,
+    GatewayUnavailable,
+    ImportKey,
+    ImportRoute,
+    Ingress,
+    PeerTrust,
+    Refused,
+    Trust,
+)
+from hamlet_core.config.model import Config
+from hamlet_core.identity.source import IdentitySource
+from hamlet_core.identity.spiffe import IdentityError
+from hamlet_core.imports.reconciler import Reconciler
+from hamlet_core.plugins.gateway_port import GatewayPort
+from hamlet_core.publish.publication import Publication
+
+log = structlog.get_logger()
+
+RETRY_CAP = 30.0
+"""Longest delay, in seconds, before a gateway that was out of reach is asked again."""
+
+
+class Gateway:
+    """Drives the gateway of this mesh.
+
+    `on_ingress` hears how others reach us, `on_published` that something passed the gate, `on_routed` that
+    the reconcilers have routes, or that the gateway is back.
+    """
+
+    def __init__(
+        self,
+        port: GatewayPort,
+        publication: Publication,
+        trust: Callable[[], Trust],
+        *,
+        on_ingress: Callable[[Ingress], None],
+        on_published: Callable[[], None],
+        on_routed: Callable[[], None],
+    ) -> None:
+        self.port = port
+        self._publication = publication
+        self._trust = trust
+        self._on_ingress = on_ingress
+        self._on_published = on_published
+        self._on_routed = on_routed
+        self.reconcilers: tuple[Reconciler, ...] = ()
+        self.ingress: Ingress | None = None
+        """How other meshes reach us, as the gateway last said."""
+        self.ingress_error = ""
+        self.error = ""
+        """Why the gateway takes nothing now, or an empty string."""
+        self.since = datetime.now(UTC)
+        self.published = 0
+        """Routes into this mesh that are in force."""
+        self.refused: Mapping[str, str] = {}
+        """Routes into this mesh that the gateway will not take: reason by SNI."""
+        self.imported = 0
+        """Routes out of this mesh that are in force."""
+        self._done = -1
+        self._trust_due = True
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    def wake(self) -> None:
+        """Something that is published may have changed."""
+        self._wake.set()
+
+    def trust_changed(self) -> None:
+        """Our certificate, a bundle, or who is a peer has changed."""
+        self._trust_due = True
+        self._wake.set()
+
+    async def follow_ingress(self) -> None:
+        """Watch for ever how other meshes reach us; what was last said holds while nothing is heard."""
+        attempt = 0
+        while True:
+            try:
+                async with aclosing(self.port.ingress()) as found:
+                    async for ingress in found:
+                        attempt, self.ingress_error = 0, ""
+                        if ingress != self.ingress:
+                            places = [f"{each.address}:{each.port}" for each in ingress.endpoints]
+                            log.info("peers reach us", gateway=self.port.kind, endpoints=places, sans=ingress.sans)
+                            self.ingress = ingress
+                            self._on_ingress(ingress)
+                        self.wake()
+            except (GatewayUnavailable, AdapterError) as error:
+                seconds = backoff.delay(attempt, RETRY_CAP)
+                attempt += 1
+                if str(error) != self.ingress_error:
+                    log.warning("the gateway does not say how it is reached", error=str(error))
+                    self.ingress_error = str(error)
+                await asyncio.sleep(seconds)
+            else:
+                return
+
+    async def run(self) -> None:
+        """Keep trust and the routes into this mesh as they should be; for ever."""
+        attempt = 0
+        while True:
+            self._wake.clear()
+            try:
+                async with self._turn:
+                    await self._hand_over_trust()
+                    await self._publish()
+            except (GatewayUnavailable, AdapterError, IdentityError) as error:
+                self._failed(str(error))
+                seconds = backoff.delay(attempt, RETRY_CAP)
+                attempt += 1
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._wake.wait()
+                continue
+            attempt = 0
+            self._well()
+            await self._wake.wait()
+
+    async def route(self) -> None:
+        """Ask for the routes of all imports, and tell every reconciler what the gateway says.
+
+        Raises `GatewayUnavailable` or `AdapterError`; the reconcilers will then ask again.
+        """
+        async with self._turn:
+            asked: dict[ImportKey, ImportRoute] = {}
+            keep: set[ImportKey] | None = set()
+            asking = [(each, each.to_route()) for each in self.reconcilers]
+            for _, wanted in asking:
+                if wanted is None:
+                    keep = None  # what stands in that registry is not known yet
+                    continue
+                asked |= wanted[0]
+                keep = None if keep is None else keep | wanted[1]
+            try:
+                await self._hand_over_trust()
+                answers = await self.port.routes(
+                    tuple(asked.values()), None if keep is None else frozenset(keep - asked.keys())
+                )
+            except (GatewayUnavailable, AdapterError, IdentityError) as error:
+                for reconciler, _ in asking:
+                    reconciler.not_routed()
+                self._failed(str(error))
+                if isinstance(error, IdentityError):
+                    raise GatewayUnavailable(str(error), mend=error.mend) from error
+                raise
+            self._well()
+            self.imported = sum(not isinstance(each, Refused) for each in answers.values())
+            for reconciler, wanted in asking:
+                if wanted is not None:
+                    reconciler.routed({key: asked[key] for key in wanted[0]}, answers)
+            self._on_routed()
+
+    async def _hand_over_trust(self) -> None:
+        if not self._trust_due:
+            return
+        self._trust_due = False
+        try:
+            trust = self._trust()
+            await self.port.trust(trust)
+        except BaseException:
+            self._trust_due = True
+            raise
+        log.info("the gateway has our certificate and bundles", peers=[each.peer for each in trust.peers])
+
+    async def _publish(self) -> None:
+        gate = self._publication.gate
+        # Before all registries have reported, what they publish would be taken for gone.
+        if not self._publication.complete or self.ingress is None or gate.version == self._done:
+            return
+        version, routes = gate.version, gate.wanted()
+        refusals = await self.port.publish(routes)
+        gate.settle(routes, refusals)
+        self._done = version
+        self.published = len(routes) - len(refusals)
+        for sni, refused in refusals.items():
+            if self.refused.get(sni) != refused.reason:
+                log.warning("the gateway refuses a route", sni=sni, reason=refused.reason)
+        self.refused = {sni: refused.reason for sni, refused in refusals.items()}
+        self._on_published()
+        if gate.version != version:
+            self.wake()
+
+    def _failed(self, reason: str) -> None:
+        if reason != self.error:
+            log.warning("the gateway takes nothing; what it does now stays", gateway=self.port.kind, error=reason)
+            if not self.error:
+                self.since = datetime.now(UTC)
+            self.error = reason
+
+    def _well(self) -> None:
+        if self.error:
+            log.info("the gateway takes routes again", gateway=self.port.kind)
+            self.error, self.since = "", datetime.now(UTC)
+            self._on_routed()
+
+
+def trust_of(identity: IdentitySource, config: Config) -> Trust:
+    """Our certificate and each peer's bundle; a peer whose bundle was never readable is left out.
+
+    Raises `IdentityError` while we have no certificate.
+    """
+    own = identity.credentials
+    peers = []
+    for name in config.peers:
+        with suppress(IdentityError):  # it is told where its file is read
+            peers.append(
+                PeerTrust(
+                    peer=name,
+                    trust_domain=config.peers[name].trust_domain,
+                    bundle=identity.bundle(name).pem.decode(),
+                )
+            )
+    return Trust(certificate=own.certificate_pem.decode(), key=own.key_pem.decode(), peers=tuple(peers))
