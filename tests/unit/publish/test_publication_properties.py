@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hamlet_core.api import Endpoint, FederatedService, LocalService, Remove, ServicePort, Snapshot, Upsert
+from hamlet_core.api import Endpoint, FederatedService, Ingress, LocalService, Remove, ServicePort, Snapshot, Upsert
 from hamlet_core.config.model import PublishRule
 from hamlet_core.publish.catalog import Catalog, Payload
-from hamlet_core.publish.policy import Ingress, Policy
+from hamlet_core.publish.policy import Policy
 from hamlet_core.publish.publication import Publication
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -137,7 +137,14 @@ class ImportedFiles:
             "instances": [_plain(instance) for instance in offered.instances],
         }
         if service.route is not None:
-            content["route"] = _plain(service.route)
+            content["route"] = {
+                "originates_tls": service.route.originates_tls,
+                "endpoints": {
+                    instance: [_plain(endpoint) for endpoint in endpoints]
+                    for instance, endpoints in sorted(service.route.endpoints.items())
+                },
+                "settings": dict(sorted(service.route.settings.items())),
+            }
         comment = f"Imported by Hamlet from the mesh {scalar(service.peer)}. Changes made here are overwritten."
         mark = self._context.mark(service.peer, offered.name, service.digest)
         return render(comment, content, _plain(mark))
