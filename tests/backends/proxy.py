@@ -1,24 +1,31 @@
-"""A plain HTTP proxy in front of an API server that answers some requests itself, as a server in trouble would."""
+"""Two that stand between a client and an API server.
+
+`FaultProxy` is the server as far as the client knows, and answers some requests itself, as one in trouble would.
+`ConnectProxy` is a proxy as companies have them: it is told by CONNECT where to go, and sees only TLS.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
+import select
 import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 Which = Callable[[str, str], bool]
 """Chooses requests by method and path (with its query)."""
 
 
-HANG_UP, HANG = 0, -1
+HANG_UP, HANG, HOLD = 0, -1, -2
 
 
 @dataclass(slots=True)
@@ -26,6 +33,7 @@ class Fault:
     """Answer `times` requests that `which` chooses with this status.
 
     `HANG_UP` ends the connection without a word, `HANG` does so when the proxy is healed and not before.
+    `HOLD` keeps the request back until then, and passes it on.
     """
 
     which: Which
@@ -44,6 +52,9 @@ class FaultProxy:
         self._context = ssl.create_default_context(cafile=ca)
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
+        self.under_way: dict[str, int] = {}
+        """How many requests of each method are being served."""
+        self.most_under_way: dict[str, int] = {}
         self._streams: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._healed = threading.Event()
@@ -127,8 +138,21 @@ class FaultProxy:
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        method = handler.command
+        with self._lock:
+            self.under_way[method] = self.under_way.get(method, 0) + 1
+            self.most_under_way[method] = max(self.most_under_way.get(method, 0), self.under_way[method])
+        try:
+            self._serve(handler, body)
+        finally:
+            with self._lock:
+                self.under_way[method] -= 1
+
+    def _serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         fault = self._fault(handler.command, handler.path)
-        if fault is not None:
+        if fault is not None and fault.status == HOLD:
+            self._healed.wait(60)
+        elif fault is not None:
             self._answer(handler, fault)
             return
         far = http.client.HTTPSConnection(self._host, self._port, context=self._context, timeout=60)
@@ -179,3 +203,87 @@ class FaultProxy:
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
             handler.wfile.flush()
         handler.wfile.write(b"0\r\n\r\n")
+
+
+class ConnectProxy:
+    """A proxy of HTTP's CONNECT. `authorization`: what it asks for; `tls`: (certificate, key) it speaks TLS with.
+
+    `tunnels` has every `host:port` that was asked for, `refused` how many requests it would not serve.
+    """
+
+    def __init__(self, *, authorization: str | None = None, tls: tuple[Path, Path] | None = None) -> None:
+        self.tunnels: list[str] = []
+        self.refused = 0
+        self._ends: set[socket.socket] = set()
+        proxy, self._tls = self, tls is not None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if tls is not None:
+            context.load_cert_chain(*tls)
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    words = self.rfile.readline().decode().split()
+                    headers = dict(iter(self._header, None))
+                    if words[0] != "CONNECT" or headers.get("proxy-authorization") != authorization:
+                        proxy.refused += 1
+                        self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                        return
+                    proxy.tunnels.append(words[1])
+                    host, _, port = words[1].rpartition(":")
+                    with socket.create_connection((host, int(port)), timeout=10) as far:
+                        self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                        proxy.join(self.connection, far)
+
+            def _header(self) -> tuple[str, str] | None:
+                name, _, value = self.rfile.readline().decode().partition(":")
+                return (name.lower(), value.strip()) if value else None
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+
+            def get_request(self) -> tuple[socket.socket, Any]:
+                connection, address = super().get_request()
+                if tls is not None:
+                    connection.settimeout(10)
+                    connection = context.wrap_socket(connection, server_side=True)
+                return connection, address
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
+
+    def join(self, near: socket.socket, far: socket.socket) -> None:
+        """Carry bytes both ways until one side ends. By one thread: a TLS socket is not for two at a time."""
+        ends = {near: far, far: near}
+        self._ends |= ends.keys()
+        try:
+            while True:
+                for source in select.select([near, far], [], [])[0]:
+                    part = source.recv(65536)
+                    while isinstance(source, ssl.SSLSocket) and source.pending():
+                        part += source.recv(65536)
+                    if not part:
+                        return
+                    ends[source].sendall(part)
+        finally:
+            self._ends -= ends.keys()
+
+    def close(self) -> None:
+        """End, and everything that goes through it."""
+        self._server.shutdown()
+        self._server.server_close()
+        for end in list(self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -18,6 +18,7 @@ from hamlet_core.api import PROJECT, AdapterContext, ImportedService, LocalServi
 from hamlet_core.api.testing import RegistryBackend, Watching
 from tests.backends.kubernetes import Kubernetes, OwnKubernetes
 
+JSON_PATCH = "application/json-patch+json"
 NETWORKING = "/apis/networking.istio.io/v1/namespaces/{namespace}/"
 DISCOVERY = "/apis/discovery.k8s.io/v1beta1/namespaces/{namespace}/"
 CORE = "/api/v1/namespaces/{namespace}/"
@@ -25,6 +26,7 @@ ENTRIES, RULES, WORKLOADS = (
     f"{NETWORKING}{each}" for each in ("serviceentries", "destinationrules", "workloadentries")
 )
 SERVICES, ENDPOINTS, MAPS, PODS = (f"{CORE}{each}" for each in ("services", "endpoints", "configmaps", "pods"))
+ACCOUNTS = f"{CORE}serviceaccounts"
 SLICES = f"{DISCOVERY}endpointslices"
 ALL = (ENTRIES, RULES, WORKLOADS, SERVICES, ENDPOINTS, SLICES, MAPS, PODS)
 
@@ -56,7 +58,10 @@ class Cluster(RegistryBackend):
 
     def patch(self, collection: str, name: str, operations: list[dict[str, Any]], manager: str = "somebody") -> Any:
         path = f"{self.path(collection, name)}?fieldManager={manager}"
-        return self.kubernetes.do("PATCH", path, operations, kind="application/json-patch+json")
+        while (reply := self.kubernetes.call("PATCH", path, operations, kind=JSON_PATCH)).status == 409:
+            pass  # somebody wrote it between the server's look and its write
+        assert reply.status < 300, reply
+        return reply.body
 
     def remove(self, collection: str, name: str) -> None:
         self.kubernetes.do("DELETE", self.path(collection, name))
@@ -106,9 +111,35 @@ class Cluster(RegistryBackend):
         uid = {"uid": reply.body["metadata"]["uid"]} if reply.status == 200 else {}
         return {"kind": "Pod", "name": name, **uid}
 
-    def add_pod(self, name: str, account: str) -> None:
+    def add_pod(self, name: str, account: str, labels: dict[str, str] | None = None) -> None:
         containers = [{"name": "c", "image": "none"}]
-        self.put(PODS, name, {"spec": {"serviceAccountName": account, "containers": containers}})
+        spec = {"serviceAccountName": account, "containers": containers}
+        self.put(PODS, name, {"metadata": {"labels": labels or {}}, "spec": spec})
+
+    def run_pod(self, name: str, address: str, *, ready: bool = True, phase: str = "Running") -> None:
+        """Say of a pod what its kubelet would."""
+        conditions = [{"type": "Ready", "status": str(ready)}]
+        status = {"status": {"podIP": address, "phase": phase, "conditions": conditions}}
+        path = f"{self.path(PODS, name)}/status"
+        self.kubernetes.do("PATCH", path, status, kind="application/merge-patch+json")
+
+    def remove_pod(self, name: str) -> None:
+        self.kubernetes.do("DELETE", f"{self.path(PODS, name)}?gracePeriodSeconds=0")
+
+    def administrator(self, name: str) -> str:
+        """A new token of a service account of this namespace that may do everything."""
+        self.put(ACCOUNTS, name, {})
+        binding = {
+            "subjects": [{"kind": "ServiceAccount", "namespace": self.namespace, "name": name}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        }
+        bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+        self.kubernetes.put(bindings, f"{self.namespace}-{name}", binding)
+        return self.kubernetes.token_for(self.namespace, name)
+
+    def revoke(self, name: str) -> None:
+        """Have the tokens of a service account count no more."""
+        self.remove(ACCOUNTS, name)
 
     def add_local(self, service: LocalService) -> str:
         notes = {
@@ -142,7 +173,14 @@ class Cluster(RegistryBackend):
     def edit_import(self, service: ImportedService) -> None:
         name = object_name(service.local_name)
         field = "/spec/location" if self.main == ENTRIES else "/spec/ports/0/appProtocol"
-        self.patch(self.main, name, [{"op": "remove", "path": field}])
+        if self._has(self.get(self.main, name), field):  # not written anew since the last edit
+            self.patch(self.main, name, [{"op": "remove", "path": field}])
+
+    @staticmethod
+    def _has(thing: Any, field: str) -> bool:
+        for key in field.strip("/").split("/"):
+            thing = thing[int(key)] if isinstance(thing, list) else thing.get(key, {})
+        return bool(thing)
 
     def entries(self) -> Mapping[str, object]:
         """Everything but Events, and but what the API server itself makes of them."""

@@ -229,10 +229,10 @@ def test_an_object_the_api_refuses_is_rejected_with_its_words_and_alone(
     assert "loopback" in bad.reason
 
 
-def events(cluster: Any, namespace: str, wanted: set[str]) -> dict[str, Any]:
+def events(cluster: Any, namespace: str, wanted: set[str], query: str = "") -> dict[str, Any]:
     deadline = time.monotonic() + 20
     while True:
-        found = cluster.kubernetes.do("GET", EVENTS.format(namespace=namespace))["items"]
+        found = cluster.kubernetes.do("GET", EVENTS.format(namespace=namespace) + query)["items"]
         by_reason = {each["reason"]: each for each in found}
         if wanted <= set(by_reason) or time.monotonic() > deadline:
             assert wanted <= set(by_reason), set(by_reason)
@@ -252,15 +252,36 @@ def test_events_tell_what_happened_to_an_import(
     for _ in range(3):
         apply(opened, imported_service("mail"))
     opened.hooks.registry_mark_peer(peer="east", lost_since=datetime(2024, 5, 17, tzinfo=UTC))
-    wanted = {"Imported", "ImportChanged", "ImportRefused", "PeerLost"}
+    opened.hooks.registry_mark_peer(peer="east", lost_since=None)
+    wanted = {"Imported", "ImportChanged", "ImportRefused", "PeerLost", "PeerBack", "ImportStale", "ImportCurrent"}
     found = events(cluster, fresh_namespace, wanted)
     assert found["Imported"]["involvedObject"]["name"] == NAME
     assert found["Imported"]["involvedObject"]["kind"] == "ServiceEntry"
     assert found["Imported"]["source"]["component"] == "hamlet"
     assert "is in the way" in found["ImportRefused"]["message"]
     assert found["PeerLost"]["involvedObject"]["kind"] == "ConfigMap"
+    assert found["ImportStale"]["type"] == found["PeerLost"]["type"] == "Warning"
+    assert "2024-05-17" in found["ImportStale"]["message"]
+    for reason in ("ImportStale", "ImportCurrent"):
+        about = found[reason]["involvedObject"]
+        assert (about["kind"], about["apiVersion"], about["name"]) == ("ServiceEntry", ENTRY["apiVersion"], NAME)
     everything = cluster.kubernetes.do("GET", EVENTS.format(namespace=fresh_namespace))["items"]
     assert sum(each["reason"] == "ImportRefused" for each in everything) == 1, "a refusal is told once"
+
+
+def test_kubectl_describe_shows_why_a_standing_import_is_refused_and_that_it_is_stale(
+    make_cluster: Callable[..., Any], open_registry: Callable[..., Any], fresh_namespace: str
+) -> None:
+    """It asks for the Events of an object by its UID, in the object's namespace."""
+    cluster = make_cluster(mode="kubernetes")
+    opened = open_registry(cluster, import_namespace=fresh_namespace, events=True)
+    apply(opened, imported_service("stock"))
+    (outcome,) = apply(opened, imported_service("stock", address="127.0.0.1"))
+    assert outcome.status is Status.REJECTED
+    opened.hooks.registry_mark_peer(peer="east", lost_since=datetime(2024, 5, 17, tzinfo=UTC))
+    service = cluster.kubernetes.do("GET", f"/api/v1/namespaces/{fresh_namespace}/services/{NAME}")
+    query = f"?fieldSelector=involvedObject.uid={service['metadata']['uid']}"
+    events(cluster, fresh_namespace, {"Imported", "ImportRefused", "ImportStale"}, query)
 
 
 def test_the_mark_of_a_lost_peer_goes_with_its_last_import(cluster: Any, open_registry: Callable[..., Any]) -> None:

@@ -29,3 +29,9 @@ class TestPlainContract(_Contract):
     """Service and Endpoints, as on a cluster without discovery/v1."""
 
     options = MappingProxyType({"mode": "kubernetes"})
+
+
+class TestSlicesContract(_Contract):
+    """Service and EndpointSlice, in the newest version that this API server has."""
+
+    options = MappingProxyType({"mode": "kubernetes", "endpoints_api": "discovery.k8s.io/v1beta1"})

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hamlet_istio.naming import object_name
@@ -13,7 +14,7 @@ from hamlet_istio.naming import object_name
 from hamlet_core.api import RegistryUnavailable, Remove, Severity, Snapshot, Status, WriteImport
 from hamlet_core.api.testing import Watching, imported_service
 from tests.backends.kubernetes import OwnKubernetes
-from tests.backends.proxy import HANG, FaultProxy
+from tests.backends.proxy import HANG, HOLD, FaultProxy
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(240)]
 SECONDS = 60.0
@@ -21,6 +22,17 @@ WATCHES = 4
 """Services, EndpointSlices, ServiceEntries, WorkloadEntries."""
 SERVICES = "/api/v1/namespaces/{namespace}/services"
 ENTRIES = "/apis/networking.istio.io/v1/namespaces/{namespace}/serviceentries"
+MACHINE: dict[str, Any] = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "ServiceEntry",
+    "spec": {
+        "hosts": ["vm.internal"],
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "ports": [{"number": 80, "name": "http"}],
+        "endpoints": [{"address": "10.1.0.1"}],
+    },
+}
 
 
 @pytest.fixture
@@ -246,10 +258,7 @@ def test_a_list_that_expires_between_two_pages_begins_anew(proxy: FaultProxy, th
 def test_a_definition_that_is_removed_withdraws_nothing_and_its_return_brings_imports_back(
     own_kubernetes: OwnKubernetes, cluster: Any, open_registry: Callable[..., Any]
 ) -> None:
-    spec: dict[str, Any] = {"hosts": ["vm.internal"], "location": "MESH_INTERNAL", "resolution": "STATIC"}
-    spec |= {"ports": [{"number": 80, "name": "http"}], "endpoints": [{"address": "10.1.0.1"}]}
-    entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "spec": spec}
-    cluster.put(ENTRIES, "vm", entry)
+    cluster.put(ENTRIES, "vm", MACHINE)
     machine, plain = f"vm.{cluster.namespace}", cluster.add_service("orders")
     opened = open_registry(cluster)
     stock = imported_service("stock")
@@ -283,11 +292,11 @@ def test_a_token_that_was_revoked_is_an_outage_and_a_new_one_in_its_file_ends_it
 ) -> None:
     name = cluster.add_service("orders")
     file = tmp_path / "token"
-    file.write_text(own_kubernetes.token_for(*account(own_kubernetes, cluster.namespace, "agent")))
+    file.write_text(cluster.administrator("agent"))
     options = {"kubeconfig": None, "server": own_kubernetes.server, "ca": own_kubernetes.ca, "token_file": file}
     opened = open_registry(cluster, **options, watch="1s")
     watching = opened.watch()
-    own_kubernetes.do("DELETE", f"/api/v1/namespaces/{cluster.namespace}/serviceaccounts/agent")
+    cluster.revoke("agent")
     error = watching.failed(SECONDS)
     assert isinstance(error, RegistryUnavailable)
     assert "401" in str(error)
@@ -297,43 +306,47 @@ def test_a_token_that_was_revoked_is_an_outage_and_a_new_one_in_its_file_ends_it
         opened.hooks.registry_apply(changes=[WriteImport(imported_service("stock"))])
     (finding,) = [each for each in opened.hooks.registry_check() if each.severity is Severity.ERROR]
     assert "401" in finding.message
-    file.write_text(own_kubernetes.token_for(*account(own_kubernetes, cluster.namespace, "agent")))
+    file.write_text(cluster.administrator("agent"))
     assert set(opened.watch().state) == {name}
 
 
-def account(server: OwnKubernetes, namespace: str, name: str) -> tuple[str, str]:
-    """A service account that may do everything."""
-    server.put(f"/api/v1/namespaces/{namespace}/serviceaccounts", name, {})
-    binding = {
-        "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": name}],
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-    }
-    server.put("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", f"{namespace}-{name}", binding)
-    return namespace, name
-
-
-def test_a_kubeconfig_with_several_contexts_and_a_rotated_token_file(
-    own_kubernetes: OwnKubernetes, cluster: Any, open_registry: Callable[..., Any], tmp_path: Any
+def test_what_changes_while_the_collections_are_still_being_listed_is_not_lost(
+    proxy: FaultProxy, through: Any, cluster: Any, fresh_namespace: str
 ) -> None:
-    import yaml
+    opened = through(namespaces=(cluster.namespace, fresh_namespace))
+    held = proxy.fail(lambda _, path: "limit=" in path and "endpointslices" in path, HOLD)
+    watching = Watching(opened.hooks)
+    until(lambda: held.met == 2 and proxy.watches == 2 * (WATCHES - 1), "all but the slices are followed")
+    name = cluster.add_service("early")
+    cluster.put(ENTRIES, "vm", MACHINE)
+    proxy.heal()
+    try:
+        state = watching.until(lambda state: {name, f"vm.{cluster.namespace}"} <= set(state), SECONDS)
+        assert state[name].endpoints
+    finally:
+        watching.end(30)
 
-    document = yaml.safe_load(own_kubernetes.kubeconfig.read_text())
-    (tmp_path / "token").write_text("worn-out")
-    document["users"] += [{"name": "rotating", "user": {"tokenFile": str(tmp_path / "token")}}]
-    document["contexts"] += [{"name": "other", "context": {"cluster": "t", "user": "rotating"}}]
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(document))
-    assert open_registry(cluster, kubeconfig="kubeconfig").hooks.registry_imports() == []
-    opened = open_registry(cluster, kubeconfig="kubeconfig", context="other")
-    with pytest.raises(RegistryUnavailable, match="401"):
-        opened.hooks.registry_imports()
-    (tmp_path / "token").write_text("admin-token")
-    assert opened.hooks.registry_imports() == []
+
+def test_a_bookmark_moves_a_watch_on_in_which_nothing_happens(
+    proxy: FaultProxy, through: Any, cluster: Any, fresh_namespace: str
+) -> None:
+    name = cluster.add_service("quiet")
+    watching = through(watch="4s").watch()
+    body = {"metadata": {"name": "busy"}, "spec": {"ports": [{"port": 80}]}}
+    cluster.kubernetes.do("POST", SERVICES.format(namespace=fresh_namespace), body)
+
+    def versions() -> list[str]:
+        watched = [path for method, path in proxy.requests if "/services?" in path and "watch=true" in path]
+        return [parse_qs(urlsplit(path).query)["resourceVersion"][0] for path in watched]
+
+    until(lambda: len(set(versions())) > 1, "a watch that is opened anew begins where the bookmark was")
+    assert watching.batches == watching.batches[:1], "and nothing was told"
+    assert set(watching.state) == {name}
 
 
-def test_a_way_that_does_not_exist_is_said(cluster: Any, open_registry: Callable[..., Any]) -> None:
-    opened = open_registry(cluster, kubeconfig="nowhere")
-    (finding,) = opened.hooks.registry_check()
-    assert finding.severity is Severity.ERROR
-    assert "kubeconfig" in finding.mend
-    with pytest.raises(RegistryUnavailable):
-        opened.hooks.registry_imports()
+def test_no_more_imports_are_written_at_a_time_than_is_set(proxy: FaultProxy, through: Any) -> None:
+    opened = through(concurrency=3)
+    services = [imported_service(f"s-{number}") for number in range(60)]
+    outcomes = opened.hooks.registry_apply(changes=[WriteImport(each) for each in services])
+    assert {each.status for each in outcomes} == {Status.APPLIED}
+    assert 1 < proxy.most_under_way["PATCH"] <= 3

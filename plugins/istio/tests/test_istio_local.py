@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hamlet_istio.local import protocol_of
+from hamlet_istio.local import protocol_of, workload_of
 
 from hamlet_core.api import Protocol, Snapshot, WriteImport
 from hamlet_core.api.testing import imported_service
@@ -150,6 +151,92 @@ def test_headless_services_and_virtual_machines_count_and_aliases_and_imports_do
     cluster.remove(ENTRIES, "inline")
     watching.until(lambda state: f"inline.{cluster.namespace}" not in state, SECONDS)
     assert sum(isinstance(batch, Snapshot) for batch in watching.batches) == 1
+
+
+def selecting_entry(cluster: Any, name: str = "mixed", **spec: Any) -> str:
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}]
+    whole = {"hosts": [f"{name}.internal"], "location": "MESH_INTERNAL", "resolution": "STATIC", "ports": ports}
+    whole |= spec or {"workloadSelector": {"labels": {"app": name}}}
+    cluster.put(ENTRIES, name, {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "spec": whole})
+    return f"{name}.{cluster.namespace}"
+
+
+def places(state: Any, name: str) -> dict[str, int]:
+    return {each.address: each.port for each in state[name].endpoints} if name in state else {}
+
+
+def test_an_entry_that_selects_takes_pods_as_well_as_virtual_machines(
+    cluster: Any, open_registry: Callable[..., Any]
+) -> None:
+    cluster.add_pod("mixed-1", "shop", {"app": "mixed"})
+    cluster.run_pod("mixed-1", "10.2.0.1")
+    cluster.add_pod("else", "shop", {"app": "else"})
+    cluster.run_pod("else", "10.2.0.9")
+    workload: dict[str, Any] = {"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry"}
+    workload["spec"] = {"address": "10.1.0.9", "labels": {"app": "mixed"}, "serviceAccount": "vm"}
+    cluster.put(WORKLOADS, "vm-1", workload)
+    name = selecting_entry(cluster)
+    watching = open_registry(cluster).watch()
+    assert isinstance(watching.batches[0], Snapshot)
+    assert places(watching.state, name) == {"10.1.0.9": 8080, "10.2.0.1": 8080}
+    san = f"spiffe://west.example/ns/{cluster.namespace}/sa"
+    assert watching.state[name].sans == (f"{san}/shop", f"{san}/vm")
+
+    cluster.add_pod("mixed-2", "canary", {"app": "mixed"})
+    cluster.run_pod("mixed-2", "10.2.0.2", ready=False)
+    cluster.run_pod("mixed-2", "10.2.0.2")
+    state = watching.until(lambda state: "10.2.0.2" in places(state, name), SECONDS)
+    assert f"{san}/canary" in state[name].sans
+    cluster.run_pod("mixed-2", "10.2.0.2", ready=False)
+    watching.until(lambda state: "10.2.0.2" not in places(state, name), SECONDS)
+    cluster.remove_pod("mixed-1")
+    watching.until(lambda state: places(state, name) == {"10.1.0.9": 8080}, SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("pod", "unready", "counts"),
+    [
+        ({"status": {"podIP": "10.2.0.1", "conditions": [{"type": "Ready", "status": "True"}]}}, False, True),
+        ({"status": {"podIP": "10.2.0.1", "conditions": [{"type": "Ready", "status": "False"}]}}, False, False),
+        ({"status": {"podIP": "10.2.0.1", "conditions": [{"type": "Ready", "status": "False"}]}}, True, True),
+        ({"status": {"podIP": "10.2.0.1"}}, False, False),
+        ({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, True, False),
+        ({"status": {"podIP": "10.2.0.1", "phase": "Succeeded"}}, True, False),
+        ({"status": {"podIP": "10.2.0.1", "phase": "Failed"}}, True, False),
+        ({"metadata": {"deletionTimestamp": "now"}, "status": {"podIP": "10.2.0.1"}}, True, False),
+        ({}, True, False),
+    ],
+)
+def test_a_pod_counts_while_it_serves(pod: dict[str, Any], unready: bool, counts: bool) -> None:
+    found = workload_of({"metadata": {}, **pod}, unready=unready)
+    assert (found is not None) == counts
+    assert found is None or found["spec"] == {"address": "10.2.0.1", "serviceAccount": "default"}
+
+
+def test_an_entry_that_begins_to_select_is_never_told_without_its_pods(
+    cluster: Any, open_registry: Callable[..., Any]
+) -> None:
+    cluster.add_pod("late-1", "shop", {"app": "late"})
+    cluster.run_pod("late-1", "10.2.0.1")
+    name = selecting_entry(cluster, "late", endpoints=[{"address": "10.1.0.1"}])
+    watching = open_registry(cluster).watch()
+    assert places(watching.state, name) == {"10.1.0.1": 8080}
+    selecting_entry(cluster, "late")
+    watching.until(lambda state: places(state, name) == {"10.2.0.1": 8080}, SECONDS)
+    for batch in watching.batches:
+        told = batch.services if isinstance(batch, Snapshot) else [each.service for each in batch]  # type: ignore[union-attr]
+        assert all(each.endpoints for each in told), "at no time it looked as if nobody served it"
+
+
+def test_pods_are_followed_only_where_an_entry_selects(cluster: Any, open_registry: Callable[..., Any]) -> None:
+    selecting_entry(cluster, "inline", endpoints=[{"address": "10.1.0.1"}])
+    watching = open_registry(cluster).watch()
+    names = {each.name for each in threading.enumerate()}
+    assert f"istio-services-{cluster.namespace}" in names
+    assert f"istio-pods-{cluster.namespace}" not in names
+    selecting_entry(cluster, "inline")
+    watching.until(lambda state: not places(state, f"inline.{cluster.namespace}"), SECONDS)
+    assert f"istio-pods-{cluster.namespace}" in {each.name for each in threading.enumerate()}
 
 
 def test_the_last_ready_endpoint_takes_the_endpoints_and_not_the_service(

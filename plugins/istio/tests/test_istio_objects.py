@@ -10,6 +10,7 @@ import pytest
 from hamlet_istio import istio, plain
 from hamlet_istio.marks import Marker
 from hamlet_istio.options import IstioOptions
+from hamlet_istio.resources import endpoints_apis
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,6 +155,61 @@ def test_a_service_without_sans_is_refused_unless_plaintext_is_allowed_and_then_
 def test_no_import_gets_a_name_of_the_cluster(host: str) -> None:
     with pytest.raises(InvalidService, match="name of the cluster"):
         forms(imported_service("stock", local_name=host))
+
+
+def test_a_secret_has_a_rule_in_each_namespace_of_its_workloads_and_one_entry_for_all() -> None:
+    consumers = {"shop": {}, "bank": {"app": "teller"}}
+    tls = {"mode": "MUTUAL", "credential_name": "c", "workload_selector": {"mesh": "out"}, "consumers": consumers}
+    options = IstioOptions(tls=tls, import_namespace="imports")
+    *rules, entry = istio.objects_for(imported_service("stock"), options, MARKER, "networking.istio.io/v1", None)
+    assert [(each["kind"], each["metadata"]["namespace"]) for each in (*rules, entry)] == [
+        ("DestinationRule", "bank"),
+        ("DestinationRule", "shop"),
+        ("ServiceEntry", "imports"),
+    ]
+    selected = [each["spec"]["workloadSelector"]["matchLabels"] for each in rules]
+    assert selected == [{"app": "teller"}, {"mesh": "out"}]
+    for rule in rules:
+        assert rule["spec"]["exportTo"] == ["."]
+        assert rule["spec"]["trafficPolicy"]["tls"]["credentialName"] == "c"
+        assert rule["spec"]["trafficPolicy"]["tls"]["subjectAltNames"] == [INGRESS]
+        assert rule["metadata"]["annotations"]["hamlet.federation/objects"] == "3"
+    assert entry["spec"]["exportTo"] == ["*"]
+
+
+def test_what_is_called_without_tls_needs_no_secret_and_has_one_rule_for_everybody() -> None:
+    tls = {"mode": "MUTUAL", "credential_name": "c", "consumers": {"shop": {"a": "b"}, "bank": {"a": "b"}}}
+    service = offered([("web", "HTTP", {}, ())], [("203.0.113.7", 80, ())], sans=())
+    rule, _ = forms(service, plaintext=True, tls=tls)
+    assert (rule["exportTo"], rule["trafficPolicy"]) == (["*"], {"tls": {"mode": "DISABLE"}})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "served", "read", "written"),
+    [
+        ("auto", ("v1", "v1beta1"), "discovery.k8s.io/v1", "discovery.k8s.io/v1"),
+        ("auto", ("v1",), "discovery.k8s.io/v1", "discovery.k8s.io/v1"),
+        ("auto", ("v1beta1",), "discovery.k8s.io/v1beta1", "v1"),
+        ("auto", (), "v1", "v1"),
+        ("v1", ("v1",), "v1", "v1"),
+        ("discovery.k8s.io/v1beta1", ("v1beta1",), "discovery.k8s.io/v1beta1", "discovery.k8s.io/v1beta1"),
+        ("discovery.k8s.io/v1beta1", ("v1", "v1beta1"), "discovery.k8s.io/v1beta1", "discovery.k8s.io/v1beta1"),
+    ],
+)
+def test_what_the_cluster_serves_decides_where_endpoints_are_read_and_written(
+    wanted: str, served: tuple[str, ...], read: str, written: str
+) -> None:
+    assert endpoints_apis(wanted, served) == (read, written)
+
+
+@pytest.mark.parametrize("version", ["discovery.k8s.io/v1", "discovery.k8s.io/v1beta1"])
+def test_slices_are_the_same_in_both_versions_but_for_its_name(version: str) -> None:
+    """So what a server with the older one takes below is what one with the newer one gets."""
+    _, piece = plain.objects_for(imported_service("one"), IstioOptions(mode="kubernetes"), MARKER, version)
+    assert piece.pop("apiVersion") == version
+    assert piece.keys() == {"kind", "metadata", "addressType", "endpoints", "ports"}
+    assert piece["endpoints"] == [{"addresses": ["203.0.113.7"], "conditions": {"ready": True}}]
+    assert piece["ports"] == [{"name": "http", "port": 8443, "protocol": "TCP"}]
 
 
 def test_a_secret_keeps_the_rule_in_its_namespace() -> None:

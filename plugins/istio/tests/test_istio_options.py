@@ -12,6 +12,7 @@ import pytest
 from hamlet_istio.options import IstioOptions, TlsOrigination
 from pydantic import BaseModel, ValidationError
 
+SECRET = {"mode": "MUTUAL", "credential_name": "c"}
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -40,6 +41,16 @@ README = Path(__file__).parents[1] / "README.md"
         ({"tls": {"mode": "SIMPLE", "private_key": "k"}}, "take MUTUAL"),
         ({"tls": {"mode": "MUTUAL", "credential_name": "c"}}, "workload_selector"),
         ({"tls": {"mode": "SIMPLE", "credential_name": "c", "ca_certificates": "f"}}, "either"),
+        ({"tls": {**SECRET, "consumers": {"shop": {"a": "b"}, "bank": {}}}}, "workload_selector"),
+        ({"tls": {**SECRET, "consumers": {"Shop": {"a": "b"}}}}, "RFC 1123"),
+        ({"tls": {"consumers": {"shop": {"a": "b"}}}}, "belongs to `credential_name`"),
+        ({"tls": {**SECRET, "consumers": {"shop": {"a": "b"}}}, "export_to": (".", "bank")}, "names shop, which"),
+        ({"token_file": "t"}, "in_cluster: true"),
+        ({"in_cluster": True, "token": "t"}, "belong to `server`"),
+        ({"proxy": "proxy:3128"}, "http(s)://host:port"),
+        ({"proxy": "socks5://proxy:1080"}, "http(s)://host:port"),
+        ({"proxy": "http://agent:hush@proxy:3128"}, "'proxy:3128' must be"),
+        ({"proxy_credentials": "agent:hush"}, "belongs to `proxy`"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], says: str) -> None:
@@ -47,8 +58,9 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], says: str) 
         IstioOptions(**options)
 
 
-def test_a_token_is_never_shown() -> None:
-    options = IstioOptions(server="https://k:6443", token="hush-hush")  # type: ignore[arg-type]
+def test_a_secret_is_never_shown() -> None:
+    given: dict[str, Any] = {"server": "https://k:6443", "token": "hush-hush"}
+    options = IstioOptions(**given, proxy="http://proxy:3128", proxy_credentials="agent:hush-hush")
     assert "hush-hush" not in repr(options) + options.model_dump_json()
 
 

@@ -6,7 +6,7 @@ decided on, so that one that comes late, or an edit in between, makes it fail in
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,7 +24,9 @@ from hamlet_core.api import (
 )
 from hamlet_istio import istio, plain
 from hamlet_istio.addresses import allocate, lies_in
+from hamlet_istio.batch import Batch, at_of
 from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.consumers import Consumers
 from hamlet_istio.events import Events
 from hamlet_istio.marks import LOCAL_NAME, WRITTEN, Marker, annotations_of, fingerprint, key_of, whose
 from hamlet_istio.naming import object_name
@@ -44,24 +46,6 @@ class Refused(Exception):
     """A change that cannot be made as it is."""
 
 
-class Batch:
-    """What is known while one batch is applied. `known` holds every object, or is None: each is asked for."""
-
-    def __init__(self, apis: Apis, known: dict[At, Object] | None, taken: Taken) -> None:
-        self.apis, self.known, self.taken = apis, known, taken
-        self.lock = threading.Lock()
-        self.down: RegistryUnavailable | None = None
-
-    def note(self, kind: str, name: str, thing: Object | None) -> None:
-        """An object was written, or is gone."""
-        with self.lock:
-            if self.known is not None:
-                if thing is None:
-                    self.known.pop((kind, name), None)
-                else:
-                    self.known[kind, name] = thing
-
-
 class Writer:
     """Applies changes for one agent; one call at a time."""
 
@@ -72,12 +56,13 @@ class Writer:
         options: IstioOptions,
         marker: Marker,
         standing: Standing,
+        consumers: Consumers,
         sight: Sight,
         events: Events,
     ) -> None:
         self._connection, self._discovery, self._options = connection, discovery, options
         self._marker, self._standing, self._sight, self._events = marker, standing, sight, events
-        self._namespace = options.import_namespace
+        self._namespace, self._consumers = options.import_namespace, consumers
         self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="istio-write")
         self._names: dict[ImportKey, set[str]] = {}
         self._own: dict[str, Object] | None = None
@@ -90,9 +75,9 @@ class Writer:
         """Take note of what stands: under which names each import has objects, and who has which address."""
         self._names = {}
         self._own = {}
-        for (kind, name), each in objects.items():
-            if kind == "ServiceEntry":
-                self._own[name] = each
+        for at, each in objects.items():
+            if at.kind == "ServiceEntry":
+                self._own[at.name] = each
             key = key_of(each) if self._marker.is_ours(each) else None
             if key is not None:
                 self._names.setdefault(key, set()).add(annotations_of(each).get(LOCAL_NAME, ""))
@@ -101,9 +86,12 @@ class Writer:
         """Make the changes; one outcome each, in order. `RegistryUnavailable` when none could be tried."""
         apis = self._discovery.apis()
         if self._own is None:
+            self._consumers.learn()
             self.learn(self._standing.everything(apis, ours=True))
+        if any(isinstance(change, WriteImport) for change in changes):
+            self._consumers.expect()
         known = self._standing.everything(apis, ours=False) if len(changes) >= LIST_FROM else None
-        batch = Batch(apis, known, self._taken(apis, known, changes))
+        batch = Batch(apis, self._standing, self._marker, known, self._taken(apis, known, changes))
         outcomes: list[Outcome | None] = [None] * len(changes)
         for run in _runs(changes):
             for position, outcome in zip(
@@ -116,6 +104,8 @@ class Writer:
             self._discovery.forget()
             if not any(outcome.status is Status.APPLIED for outcome in made):
                 raise batch.down
+        elif apis.networking and self._consumers.former:
+            self._consumers.tidy(batch.resources["DestinationRule"])
         return made
 
     def _taken(self, apis: Apis, known: dict[At, Object] | None, changes: Sequence[ImportChange]) -> Taken:
@@ -130,8 +120,8 @@ class Writer:
         taken = taken_by(seen)
         for each in (self._own or {}).values():
             taken.put(each)
-        for (kind, _), each in (known or {}).items():
-            if kind == "ServiceEntry":
+        for at, each in (known or {}).items():
+            if at.kind == "ServiceEntry":
                 taken.put(each)
         return taken
 
@@ -152,71 +142,67 @@ class Writer:
                 batch.down = error
                 return Outcome(key=change.key, status=Status.RETRY, reason=str(error))
             except Refusal as refusal:
-                status, reason = outcome_of(refusal, self._namespace)
+                status, reason = outcome_of(refusal)
                 if refusal.status == 404:
                     self._discovery.forget()
                 if status is Status.REJECTED:
                     return self._refused(change, reason, batch)
                 if not (refusal.status == 409 and attempt + 1 < _ATTEMPTS):
                     return Outcome(key=change.key, status=status, reason=reason)
-                batch.known = None  # what was listed is no longer so: look again
+                batch.distrust()
         raise AssertionError
 
     def _refused(self, change: ImportChange, reason: str, batch: Batch) -> Outcome:
-        if isinstance(change, WriteImport):
-            resource = batch.apis.written[-1] if batch.apis.networking else batch.apis.written[0]
-            about = {
-                "apiVersion": resource.version,
-                "kind": resource.kind,
-                "metadata": {"name": object_name(change.service.local_name)},
-            }
-            self._events.tell(
-                about, "ImportRefused", f"{change.key.name} of {change.key.peer}: {reason}", warning=True
-            )
+        if isinstance(change, WriteImport) and self._events.enabled:
+            about = _about(change.service.local_name, batch)
+            with contextlib.suppress(Refusal, RegistryUnavailable):
+                # `kubectl describe` shows the Events of the object's UID.
+                standing = batch.find(At(about["kind"], self._namespace, about["metadata"]["name"]))
+                about["metadata"] |= {"uid": standing["metadata"]["uid"]} if standing is not None else {}
+            message = f"{change.key.name} of {change.key.peer}: {reason}"
+            self._events.tell(about, "ImportRefused", message, warning=True)
         return Outcome(key=change.key, status=Status.REJECTED, reason=reason)
 
     # One import
 
     def _write(self, service: ImportedService, batch: Batch) -> None:
-        resources = {resource.kind: resource for resource in batch.apis.written}
         name = object_name(service.local_name)
-        standing = self._objects_at(name, batch)
+        standing = batch.objects_at(name)
         for thing in standing.values():
             self._require_ours(thing, service.key)
         bodies = self._bodies(service, batch, standing)
         for body in bodies:  # further slices have names of their own
-            at = (body["kind"], body["metadata"]["name"])
-            if at not in standing and at[1] != name:
-                found = self._find(resources[at[0]], at[1], batch)
+            at = at_of(body)
+            if at not in standing and at.name != name:
+                found = batch.find(at)
                 if found is not None:
                     self._require_ours(found, service.key)
                     standing[at] = found
-        wanted = {(body["kind"], body["metadata"]["name"]): body for body in bodies}
-        changed = [
-            (resources[body["kind"]], body, standing.get(at))
-            for at, body in wanted.items()
-            if at not in standing or not _says(standing[at], body)
-        ]
+        wanted = {at_of(body): body for body in bodies}
+        changed = [at for at, body in wanted.items() if at not in standing or not _says(standing[at], body)]
         self._drop_names(service.key, service.local_name, batch)
-        for resource, body, before in changed:
-            made = self._put(resource, body, before)
-            batch.note(resource.kind, body["metadata"]["name"], made)
-            if resource.kind == "ServiceEntry" and self._own is not None:
-                self._own[body["metadata"]["name"]] = made
+        made = dict(standing)
+        for at in changed:
+            made[at] = self._put(batch.resources[at.kind], wanted[at], standing.get(at))
+            batch.note(at, made[at])
+            if at.kind == "ServiceEntry" and self._own is not None:
+                self._own[at.name] = made[at]
         for at, thing in standing.items():
             if at not in wanted:
-                self._delete(resources[at[0]], thing, batch)
+                self._delete(thing, batch)
         self._names[service.key] = {service.local_name}
         if changed:
             reason = "Imported" if not standing else "ImportChanged"
             message = f"{service.service.fqdn} of peer {service.peer}"
-            self._events.tell(made, reason, f"{message} is {'imported' if not standing else 'changed'}")
+            main = made[At(batch.apis.main.kind, self._namespace, name)]
+            self._events.tell(main, reason, f"{message} is {'imported' if not standing else 'changed'}")
 
     def _bodies(self, service: ImportedService, batch: Batch, standing: dict[At, Object]) -> list[Object]:
         apis, options = batch.apis, self._options
         if not apis.networking:
             return plain.objects_for(service, options, self._marker, apis.write_endpoints)
         own = (self._namespace, object_name(service.local_name))
+        entry = standing.get(At("ServiceEntry", *own))
         with batch.lock:
             other = batch.taken.holder(service.local_name, own)
             if other is not None:
@@ -225,7 +211,7 @@ class Writer:
                 said = "it is ours, of an `import_namespace` before this one: delete it" if ours else whose(other)
                 message = f"ServiceEntry {place} has the host {service.local_name} already: {said}"
                 raise Refused(message)
-            address = self._address(service, batch.taken, standing.get(("ServiceEntry", own[1])))
+            address = self._address(service, batch.taken, entry)
             bodies = istio.objects_for(service, options, self._marker, apis.networking, address)
             batch.taken.put(bodies[-1])
         return bodies
@@ -241,7 +227,7 @@ class Writer:
         return allocate(service.local_name, network, others)
 
     def _put(self, resource: Resource, body: Object, before: Object | None) -> Object:
-        path = resource.path(self._namespace, body["metadata"]["name"])
+        path = resource.path(body["metadata"]["namespace"], body["metadata"]["name"])
         if before is not None:
             body = {
                 **body,
@@ -273,10 +259,8 @@ class Writer:
             self._names[change.key] = names
             raise
         if gone:
-            resource = batch.apis.written[-1] if batch.apis.networking else batch.apis.written[0]
-            about = {"apiVersion": resource.version, "kind": resource.kind}
-            about["metadata"] = {"name": object_name(change.local_name)}  # type: ignore[assignment]
-            self._events.tell(about, "ImportWithdrawn", f"{change.key.name} of peer {change.key.peer} is withdrawn")
+            message = f"{change.key.name} of peer {change.key.peer} is withdrawn"
+            self._events.tell(_about(change.local_name, batch), "ImportWithdrawn", message)
 
     def _drop_names(self, key: ImportKey, keep: str, batch: Batch) -> None:
         """Take out what an import has under other names than the one it gets."""
@@ -284,66 +268,29 @@ class Writer:
             self._remove_at(key, object_name(local_name), batch)
 
     def _remove_at(self, key: ImportKey, name: str, batch: Batch) -> bool:
-        resources = {resource.kind: resource for resource in batch.apis.written}
-        order = [resource.kind for resource in batch.apis.written]
-        found = self._objects_at(name, batch)
+        order = list(batch.resources)
+        found = batch.objects_at(name)
         mine = [thing for thing in found.values() if self._marker.is_ours(thing) and key_of(thing) == key]
         # The entry before its rule: what is callable is never without its TLS settings.
         for thing in sorted(mine, key=lambda each: -order.index(each["kind"])):
-            self._delete(resources[thing["kind"]], thing, batch)
+            self._delete(thing, batch)
         return bool(mine)
 
-    def _delete(self, resource: Resource, thing: Object, batch: Batch) -> None:
-        metadata = thing["metadata"]
+    def _delete(self, thing: Object, batch: Batch) -> None:
+        at, metadata = at_of(thing), thing["metadata"]
         preconditions = {"preconditions": {"uid": metadata["uid"]}} if "uid" in metadata else None
         try:
-            self._connection.call(
-                "DELETE", resource.path(self._namespace, metadata["name"]), None, preconditions, patiently=True
-            )
+            path = batch.resources[at.kind].path(at.namespace, at.name)
+            self._connection.call("DELETE", path, None, preconditions, patiently=True)
         except Refusal as refusal:
             if not (refusal.status == 404 and refusal.details.get("name")):
                 raise
-        batch.note(resource.kind, metadata["name"], None)
-        with batch.lock:
-            batch.taken.drop((self._namespace, metadata["name"]))
-            if resource.kind == "ServiceEntry" and self._own is not None:
-                self._own.pop(metadata["name"], None)
-
-    # Looking
-
-    def _objects_at(self, name: str, batch: Batch) -> dict[At, Object]:
-        """The objects called `name`, and the further slices of the Service of that name that are marked."""
-        found = {}
-        for resource in batch.apis.written:
-            thing = self._find(resource, name, batch)
-            if thing is not None:
-                found[resource.kind, name] = thing
-            if resource.kind == "EndpointSlice":
-                for each in self._slices_of(resource, name, batch):
-                    found[resource.kind, each["metadata"]["name"]] = each
-        return found
-
-    def _find(self, resource: Resource, name: str, batch: Batch) -> Object | None:
-        with batch.lock:
-            known = batch.known
-            if known is not None:
-                return known.get((resource.kind, name))
-        return self._standing.look(resource, name)
-
-    def _slices_of(self, resource: Resource, name: str, batch: Batch) -> list[Object]:
-        with batch.lock:
-            known = batch.known
-            if known is not None:
-                return [
-                    each
-                    for (kind, _), each in known.items()
-                    if kind == resource.kind and _service_label(each) == name and self._marker.is_ours(each)
-                ]
-        found = self._standing.selected(resource, f"kubernetes.io/service-name={name}")
-        return [each for each in found if self._marker.is_ours(each)]
+        batch.note(at, None)
+        if at.kind == "ServiceEntry" and self._own is not None:
+            self._own.pop(at.name, None)
 
     def _require_ours(self, thing: Object, key: ImportKey) -> None:
-        place = f"{thing['kind']} {self._namespace}/{thing['metadata']['name']}"
+        place = f"{thing['kind']} {thing['metadata']['namespace']}/{thing['metadata']['name']}"
         if not self._marker.is_ours(thing):
             message = f"{place} is in the way: {whose(thing)}; rename it, or take another `import_namespace`"
             raise Refused(message)
@@ -368,14 +315,19 @@ def _runs(changes: Sequence[ImportChange]) -> list[list[int]]:
     return runs
 
 
+def _about(local_name: str, batch: Batch) -> Object:
+    """The object that stands for an import, which need not exist."""
+    return {
+        "apiVersion": batch.apis.main.version,
+        "kind": batch.apis.main.kind,
+        "metadata": {"name": object_name(local_name)},
+    }
+
+
 def _says(live: Object, body: Object) -> bool:
     """Whether an object of ours is as it would be written."""
     written = body["metadata"]["annotations"][WRITTEN]
     return bool(annotations_of(live).get(WRITTEN) == written == fingerprint(live))
-
-
-def _service_label(thing: Object) -> str:
-    return str((thing["metadata"].get("labels") or {}).get("kubernetes.io/service-name", ""))
 
 
 def _why(made: Object, options: IstioOptions) -> str:

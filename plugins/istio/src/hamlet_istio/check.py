@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from hamlet_core.api import Finding, HamletError, RegistryUnavailable, Severity
 from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.consumers import Consumers
 from hamlet_istio.options import IstioOptions
-from hamlet_istio.resources import DISCOVERY, ISTIO_KINDS, NETWORKING, Apis, Discovery
+from hamlet_istio.resources import CONFIG_MAPS, DISCOVERY, ISTIO_KINDS, NETWORKING, Apis, Discovery, Resource
 from hamlet_istio.rights import Right, needed
 
+Object = dict[str, Any]
 _REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 OLDEST = (1, 20)
 """The oldest Kubernetes that this was run on; server-side apply and bookmarks are as old."""
 
 
-def findings(connection: Connection, discovery: Discovery, options: IstioOptions, *, pods: bool) -> Iterator[Finding]:
+def findings(
+    connection: Connection, discovery: Discovery, options: IstioOptions, consumers: Consumers, *, pods: bool
+) -> Iterator[Finding]:
     """Look at one thing after the other; stop at the first that makes the rest pointless."""
     try:
         version = connection.call("GET", "/version")
         yield _version(connection.host, version)
         yield from _definitions(discovery, options)
         apis = _apis(discovery)
-        yield from _rights(connection, options, apis, pods=pods)
-        yield from _namespace(connection, options)
+        places = {
+            "read": options.namespaces or (None,),
+            "imports": (options.import_namespace,),
+            "consumers": sorted(consumers.named),
+        }
+        yield from _rights(connection, options, places, apis, pods=pods)
+        yield from _namespace(connection, options.import_namespace, CONFIG_MAPS, {})
+        if apis is not None and apis.networking:
+            rules, spec = apis.written[0], {"spec": {"host": "check.hamlet.invalid"}}
+            for name in sorted(consumers.named):
+                yield from _namespace(connection, name, rules, spec)
+            yield from _left_over(connection, consumers, rules)
     except HamletError as error:
         yield Finding(
             subject="API server", severity=Severity.ERROR, message=str(error), mend=getattr(error, "mend", "")
@@ -63,13 +79,25 @@ def _apis(discovery: Discovery) -> Apis | None:
         return None
 
 
-def _rights(connection: Connection, options: IstioOptions, apis: Apis | None, *, pods: bool) -> Iterator[Finding]:
-    rights = needed(istio=options.istio, pods=pods, events=options.events, force=options.force_conflicts)
+def _rights(
+    connection: Connection,
+    options: IstioOptions,
+    places: Mapping[str, Sequence[str | None]],
+    apis: Apis | None,
+    *,
+    pods: bool,
+) -> Iterator[Finding]:
+    rights = needed(
+        istio=options.istio,
+        pods=pods,
+        events=options.events,
+        force=options.force_conflicts,
+        consumers=bool(places["consumers"]),
+    )
     for right in rights:
         if right.optional and apis is not None and not _is_used(right, apis):
             continue
-        places: tuple[str | None, ...] = options.namespaces or (None,)
-        for namespace in (options.import_namespace,) if right.imports else places:
+        for namespace in places[right.place]:
             for verb in right.verbs:
                 yield _right(connection, right, verb, namespace)
 
@@ -77,7 +105,7 @@ def _rights(connection: Connection, options: IstioOptions, apis: Apis | None, *,
 def _is_used(right: Right, apis: Apis) -> bool:
     if right.resource == "workloadentries":
         return apis.workload_entries
-    version = apis.write_endpoints if right.imports else apis.read_endpoints
+    version = apis.write_endpoints if right.place == "imports" else apis.read_endpoints
     return (version == "v1") == (right.group == "") and right.group in ("", DISCOVERY)
 
 
@@ -105,12 +133,11 @@ def _right(connection: Connection, right: Right, verb: str, namespace: str | Non
     return Finding(subject=subject, severity=severity, message=f"missing: {right.why}", mend=mend)
 
 
-def _namespace(connection: Connection, options: IstioOptions) -> Iterator[Finding]:
-    """Whether the import namespace takes new objects: asked of the server by a rehearsal, which writes nothing."""
-    name = options.import_namespace
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hamlet-check"}}
+def _namespace(connection: Connection, name: str, resource: Resource, content: Object) -> Iterator[Finding]:
+    """Whether a namespace takes new objects: asked of the server by a rehearsal, which writes nothing."""
+    body = {"apiVersion": resource.version, "kind": resource.kind, "metadata": {"name": "hamlet-check"}, **content}
     try:
-        connection.call("POST", f"/api/v1/namespaces/{name}/configmaps", {"dryRun": "All"}, body)
+        connection.call("POST", resource.path(name), {"dryRun": "All"}, body)
     except Refusal as refusal:
         if refusal.status == 409:
             return
@@ -122,3 +149,21 @@ def _namespace(connection: Connection, options: IstioOptions) -> Iterator[Findin
         )
     else:
         yield Finding(subject=f"namespace {name}", severity=Severity.OK, message="it takes imports")
+
+
+def _left_over(connection: Connection, consumers: Consumers, rules: Resource) -> Iterator[Finding]:
+    """Whether what an earlier configuration left in other namespaces can still be taken out."""
+    try:
+        former = sorted(consumers.former)
+    except Refusal as refusal:
+        if refusal.status == 403:  # the findings on rights speak of it
+            return
+        raise
+    right = Right(
+        rules.group, rules.plural, ("get", "list", "delete"), "consumers", "rules of ours may stand there still"
+    )
+    for namespace in former:
+        for verb in right.verbs:
+            found = _right(connection, right, verb, namespace)
+            if found.severity is not Severity.OK:
+                yield replace(found, severity=Severity.WARNING)

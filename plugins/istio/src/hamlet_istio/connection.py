@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ import urllib3
 from kubernetes import config as kubeconfigs
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.incluster_config import InClusterConfigLoader
 from urllib3.exceptions import HTTPError
 
 from hamlet_core.api import ConfigError, HamletError, RegistryUnavailable
@@ -29,7 +31,8 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
 """Objects of one page of a list, as kubectl takes them."""
-_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds its `token` and `ca.crt` (Kubernetes, "Accessing the Kubernetes API from a Pod")."""
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 
@@ -53,7 +56,6 @@ class Connection:
         self._timeout = (options.connect_timeout.total_seconds(), options.timeout.total_seconds())
         self._lock = threading.Lock()
         self._client: ApiClient | None = None
-        self._token_seen: tuple[int, int] | None = None
         self.requests: dict[str, int] = {}
         """How many requests were made, by method."""
 
@@ -68,10 +70,17 @@ class Connection:
             if options.server is not None:
                 settings.host = options.server.rstrip("/")
                 settings.ssl_ca_cert = str(self._directory / options.ca) if options.ca else None
-                self._read_token(settings)
-                settings.refresh_api_key_hook = self._read_token  # type: ignore[assignment]
+                self._take_token(settings, options.token_file and self._directory / options.token_file)
             elif options.in_cluster or self._in_pod():
-                kubeconfigs.load_incluster_config(settings)  # type: ignore[no-untyped-call]
+                token, ca = (
+                    self._directory / given if given else SERVICE_ACCOUNT / usual
+                    for given, usual in ((options.token_file, "token"), (options.ca, "ca.crt"))
+                )
+                loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+                    str(token), str(ca), try_refresh_token=False
+                )
+                loader.load_and_set(settings)  # type: ignore[no-untyped-call]
+                self._take_token(settings, token)
             else:
                 file = str(self._directory / options.kubeconfig) if options.kubeconfig else None
                 kubeconfigs.load_kube_config(  # type: ignore[no-untyped-call]
@@ -83,28 +92,39 @@ class Connection:
             raise ConfigError(message, mend=mend) from error
         if options.proxy:
             settings.proxy = options.proxy
+            settings.no_proxy = None  # it was named for this very server
+            settings.proxy_ssl_context = ssl.create_default_context()  # a proxy's authority is another than `ca`
+        if options.proxy_credentials:
+            credentials = options.proxy_credentials.get_secret_value()
+            settings.proxy_headers = urllib3.make_headers(proxy_basic_auth=credentials)
         return settings
 
     def _in_pod(self) -> bool:
         options = self._options
-        return options.in_cluster is None and not (options.kubeconfig or options.context) and _POD.exists()
+        elsewhere = options.kubeconfig or options.context
+        return options.in_cluster is None and not elsewhere and (SERVICE_ACCOUNT / "token").exists()
 
-    def _read_token(self, settings: Configuration) -> None:
-        """Take the token, from its file if it changed."""
-        options = self._options
-        if options.token is not None:
-            settings.api_key["BearerToken"] = f"Bearer {options.token.get_secret_value()}"
-        elif options.token_file is not None:
-            path = self._directory / options.token_file
-            stat = path.stat()
-            if self._token_seen != (stat.st_mtime_ns, stat.st_ino):
-                settings.api_key["BearerToken"] = f"Bearer {path.read_text().strip()}"
-                self._token_seen = (stat.st_mtime_ns, stat.st_ino)
+    def _take_token(self, settings: Configuration, file: Path | None) -> None:
+        """Have the token of the options, or the one that stands in `file` whenever it is asked for."""
+        given, seen = self._options.token, None
+
+        def read(settings: Configuration) -> None:
+            nonlocal seen
+            assert file is not None
+            stat = file.stat()
+            if seen != (stat.st_mtime_ns, stat.st_ino):
+                settings.api_key["BearerToken"] = f"Bearer {file.read_text().strip()}"
+                seen = (stat.st_mtime_ns, stat.st_ino)
+
+        if given is not None:
+            settings.api_key["BearerToken"] = f"Bearer {given.get_secret_value()}"
+        else:
+            read(settings)
+            settings.refresh_api_key_hook = read  # type: ignore[assignment]
 
     def _opened(self) -> ApiClient:
         with self._lock:
             if self._client is None:
-                self._token_seen = None
                 self._client = ApiClient(self._settings())
             return self._client
 

@@ -31,7 +31,7 @@ class Events:
     """Tells what happened to objects in the import namespace."""
 
     def __init__(self, connection: Connection, namespace: str, *, enabled: bool) -> None:
-        self._connection, self._namespace, self._enabled = connection, namespace, enabled
+        self._connection, self._namespace, self.enabled = connection, namespace, enabled
         self._waiting: queue.Queue[Object | None] = queue.Queue(WAITING)
         self._told: OrderedDict[tuple[str, ...], float] = OrderedDict()
         self._lock = threading.Lock()
@@ -42,7 +42,7 @@ class Events:
 
     def tell(self, thing: Object, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell something about an object (apiVersion, kind, metadata); it need not exist. Does not wait."""
-        if not self._enabled or self._closed.is_set():
+        if not self.enabled or self._closed.is_set():
             return
         metadata = thing["metadata"]
         with self._lock:

@@ -1,10 +1,13 @@
-"""An import as Istio has it: a ServiceEntry and a DestinationRule of one name. Pure.
+"""An import as Istio has it: a ServiceEntry, and of the same name a DestinationRule in each namespace that needs one.
+
+Pure.
 
 A rule never has an `sni` without `subjectAltNames`: sidecars would then take any certificate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -22,7 +25,7 @@ _TOLD_APART_BY_ADDRESS = frozenset({"TCP", "MONGO"})
 def objects_for(
     service: ImportedService, options: IstioOptions, marker: Marker, version: str, address: str | None
 ) -> list[Object]:
-    """The rule, then the entry, in the order in which they are written; `InvalidService` when it cannot be said.
+    """The rules, then the entry, in the order in which they are written; `InvalidService` when it cannot be said.
 
     `version` is `networking.istio.io/...`, `address` the virtual address, or None.
     """
@@ -32,12 +35,15 @@ def objects_for(
         message = f"{host!r} is a name of the cluster itself: the owner has to publish it under another one"
         raise InvalidService(message)
     metadata = {"name": object_name(host), "namespace": options.import_namespace}
-    rule = {
-        "apiVersion": version,
-        "kind": "DestinationRule",
-        "metadata": metadata,
-        "spec": _rule(service, offer, options),
-    }
+    rules = [
+        {
+            "apiVersion": version,
+            "kind": "DestinationRule",
+            "metadata": {**metadata, "namespace": namespace},
+            "spec": spec,
+        }
+        for namespace, spec in _rules(service, offer, options)
+    ]
     addresses = sorted({place for port in offer.ports for place, _ in port.places})
     entry = {
         "apiVersion": version,
@@ -58,12 +64,22 @@ def objects_for(
             **({"subjectAltNames": list(service.service.sans)} if service.service.sans else {}),
         },
     }
-    return marker.marked(service, [rule, entry], offer.left_out)
+    return marker.marked(service, [*rules, entry], offer.left_out)
 
 
 def needs_address(service: ImportedService) -> bool:
     """Whether the sidecars tell it from others only by its address."""
     return any(instance.protocol in _TOLD_APART_BY_ADDRESS for instance in service.service.instances)
+
+
+def _rules(service: ImportedService, offer: Offer, options: IstioOptions) -> Iterator[tuple[str, Object]]:
+    """The content of each rule, by namespace."""
+    spec = _rule(service, offer, options)
+    selectors = options.tls.selectors(options.import_namespace) if service.service.sans else {}
+    for namespace, labels in selectors.items():
+        yield namespace, {**spec, "exportTo": ["."], "workloadSelector": {"matchLabels": dict(labels)}}
+    if not selectors:
+        yield options.import_namespace, spec
 
 
 def _rule(service: ImportedService, offer: Offer, options: IstioOptions) -> Object:
@@ -91,10 +107,7 @@ def _rule(service: ImportedService, offer: Offer, options: IstioOptions) -> Obje
         policy["portLevelSettings"] = [
             {"port": {"number": port.number}, "tls": one} for port, one in zip(offer.ports, each, strict=True)
         ]
-    spec["trafficPolicy"] = policy
-    if tls.credential_name:  # a rule with a selector counts in its own namespace only (Istio, DestinationRule)
-        spec |= {"workloadSelector": {"matchLabels": dict(tls.workload_selector)}, "exportTo": ["."]}
-    return spec
+    return {**spec, "trafficPolicy": policy}
 
 
 def _endpoints(service: ImportedService, ports: tuple[Port, ...]) -> list[Object]:

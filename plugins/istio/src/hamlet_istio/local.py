@@ -81,6 +81,27 @@ def is_workload_entry(entry: Object) -> bool:
     return (entry.get("spec") or {}).get("location") == "MESH_INTERNAL" and not is_marked(entry)
 
 
+def selector_of(entry: Object) -> dict[str, str]:
+    """The labels by which a ServiceEntry selects its workloads, WorkloadEntries and pods; empty: by none."""
+    return ((entry.get("spec") or {}).get("workloadSelector") or {}).get("labels") or {}
+
+
+def workload_of(pod: Object, *, unready: bool) -> Object | None:
+    """A pod as the WorkloadEntry it stands for where it is selected; None while it does not serve.
+
+    As in Istio, it serves once it has an address and is ready, until it is told to end.
+    """
+    status, spec = pod.get("status") or {}, pod.get("spec") or {}
+    ready = any(
+        each.get("type") == "Ready" and each.get("status") == "True" for each in status.get("conditions") or ()
+    )
+    ended = "deletionTimestamp" in pod["metadata"] or status.get("phase") in ("Succeeded", "Failed")
+    if not status.get("podIP") or ended or not (ready or unready):
+        return None
+    account = spec.get("serviceAccountName") or "default"
+    return {"metadata": pod["metadata"], "spec": {"address": status["podIP"], "serviceAccount": account}}
+
+
 def protocol_of(name: str, app_protocol: str | None) -> Protocol:
     """`appProtocol` first, then the port's name (`<protocol>` or `<protocol>-<anything>`)."""
     if app_protocol:
@@ -150,7 +171,7 @@ def _filled(template: str, rules: Rules, namespace: str, name: str, account: str
 
 
 def from_entry(entry: Object, workloads: Iterable[Object], rules: Rules) -> LocalService:
-    """A ServiceEntry: its own endpoints, and those of `workloads` (WorkloadEntries) that it selects."""
+    """A ServiceEntry: its own endpoints, and those of `workloads` (WorkloadEntries, pods as such) that it selects."""
     metadata, spec = entry["metadata"], entry.get("spec") or {}
     namespace, name = metadata["namespace"], metadata["name"]
     ports = [
@@ -160,8 +181,7 @@ def from_entry(entry: Object, workloads: Iterable[Object], rules: Rules) -> Loca
     ]
     targets = {port["name"]: port.get("targetPort") or port["number"] for port in spec.get("ports") or ()}
     served = list(spec.get("endpoints") or ())
-    selected = (spec.get("workloadSelector") or {}).get("labels")
-    if selected:
+    if selected := selector_of(entry):
         served += [
             each["spec"]
             for each in workloads

@@ -35,6 +35,7 @@ DESCRIPTION, LEFT_OUT, LOST_SINCE, OBJECTS = (
     f"{PREFIX}lost-since",
     f"{PREFIX}objects",
 )
+NAMESPACES = f"{PREFIX}namespaces"
 SELECTOR = f"{MANAGED_BY}={HAMLET}"
 
 

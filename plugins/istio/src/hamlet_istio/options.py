@@ -48,8 +48,18 @@ def _template(value: str) -> str:
     return value
 
 
+def _proxy(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.username is not None:
+        shown = value.rpartition("@")[2]  # what stands before it is a secret
+        message = f"{shown!r} must be a URL http(s)://host:port; a user and password go into `proxy_credentials`"
+        raise ValueError(message)
+    return value
+
+
 Period = Annotated[Duration, Field(gt=timedelta(0), le=timedelta(hours=1))]
 Namespace = Annotated[str, AfterValidator(_label)]
+Proxy = Annotated[str, AfterValidator(_proxy)]
 Cidr = Annotated[str, AfterValidator(_network)]
 SanTemplate = Annotated[str, AfterValidator(_template)]
 
@@ -71,10 +81,16 @@ class TlsOrigination(BaseModel):
         default=None, description="MUTUAL, SIMPLE: path of the authorities to trust, in the sidecar."
     )
     credential_name: str | None = Field(
-        default=None, description="MUTUAL, SIMPLE: a secret in the import namespace; needs `workload_selector`."
+        default=None,
+        description="MUTUAL, SIMPLE: a secret in each namespace of `consumers`; needs `workload_selector`.",
     )
     workload_selector: dict[str, str] = Field(
-        default_factory=dict, description="Labels of the workloads that may use the secret (in that namespace)."
+        default_factory=dict, description="Labels of the workloads that use the secret."
+    )
+    consumers: dict[Namespace, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Namespaces of those workloads, each with labels of its own or `{}` for `workload_selector`;"
+        " default the import namespace.",
     )
 
     @model_validator(mode="after")
@@ -92,10 +108,23 @@ class TlsOrigination(BaseModel):
         if self.credential_name and any(files):
             message = "either `credential_name` or files"
             raise ValueError(message)
-        if self.credential_name and not self.workload_selector:
+        if self.consumers and not self.credential_name:
+            message = "`consumers` belongs to `credential_name`: any other rule reaches all of `export_to`"
+            raise ValueError(message)
+        if self.credential_name and not self.workload_selector and not all((self.consumers or {"": {}}).values()):
             message = "sidecars take `credential_name` only with a `workload_selector`"
             raise ValueError(message)
         return self
+
+    def selectors(self, import_namespace: str) -> dict[str, dict[str, str]]:
+        """The namespaces that get a rule of their own, each with the labels of its workloads; none without a secret.
+
+        A rule with labels counts in its own namespace only (Istio, DestinationRule, `workloadSelector`).
+        """
+        if not self.credential_name:
+            return {}
+        consumers = self.consumers or {import_namespace: {}}
+        return {name: labels or self.workload_selector for name, labels in sorted(consumers.items())}
 
 
 class IstioOptions(AdapterOptions):
@@ -118,10 +147,19 @@ class IstioOptions(AdapterOptions):
     )
     token: SecretStr | None = Field(default=None, description="Bearer token for `server`.")
     token_file: Path | None = Field(
-        default=None, description="File with the bearer token for `server`; read anew when it changes."
+        default=None,
+        description="File with the bearer token for `server` (or, `in_cluster`, instead of the pod's);"
+        " read anew when it changes.",
     )
-    ca: Path | None = Field(default=None, description="PEM file: the authorities of `server`; default the machine's.")
-    proxy: str | None = Field(default=None, description="HTTP(S) proxy on the way to the API server.")
+    ca: Path | None = Field(
+        default=None,
+        description="PEM file: the authorities of `server` (default the machine's), or, `in_cluster`, instead of the"
+        " pod's.",
+    )
+    proxy: Proxy | None = Field(
+        default=None, description="HTTP(S) proxy on the way to the API server; default $HTTPS_PROXY and $NO_PROXY."
+    )
+    proxy_credentials: SecretStr | None = Field(default=None, description="user:password for `proxy`.")
     namespaces: tuple[Namespace, ...] | None = Field(
         default=None, description="Namespaces whose services are read; default all."
     )
@@ -185,8 +223,11 @@ class IstioOptions(AdapterOptions):
 
     @model_validator(mode="after")
     def _one_way_in(self) -> IstioOptions:
-        if self.server is None and (self.token or self.token_file or self.ca):
-            message = "`token`, `token_file` and `ca` belong to `server`"
+        if self.server is None and (self.token or ((self.token_file or self.ca) and not self.in_cluster)):
+            message = "`token`, `token_file` and `ca` belong to `server`; the latter two also to `in_cluster: true`"
+            raise ValueError(message)
+        if self.proxy_credentials and not self.proxy:
+            message = "`proxy_credentials` belongs to `proxy`"
             raise ValueError(message)
         if self.server is not None:
             if self.kubeconfig or self.context or self.in_cluster:
@@ -202,6 +243,14 @@ class IstioOptions(AdapterOptions):
                 raise ValueError(message)
         elif self.in_cluster and (self.kubeconfig or self.context):
             message = "either `in_cluster`, or `kubeconfig` and `context`"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _seen_by_consumers(self) -> IstioOptions:
+        seen = {self.import_namespace if each == "." else each for each in self.export_to}
+        if "*" not in seen and (blind := sorted(self.tls.consumers.keys() - seen)):
+            message = f"`tls.consumers` names {', '.join(blind)}, which `export_to` does not let see the imports"
             raise ValueError(message)
         return self
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from hamlet_core.api import AdapterError, RegistryUnavailable
 from hamlet_istio.connection import Connection, Refusal
-from hamlet_istio.events import Events
+from hamlet_istio.events import WAITING, Events
 from hamlet_istio.marks import LOST_SINCE, PEER, SELECTOR, Marker, whose
 from hamlet_istio.naming import hashed_name, label_value
-from hamlet_istio.resources import CONFIG_MAPS, Apis
+from hamlet_istio.resources import CONFIG_MAPS, Apis, Resource
 from hamlet_istio.standing import Standing
 
 Object = dict[str, Any]
@@ -34,9 +34,13 @@ class Peers:
         """Write down since when `peer` is lost, or that it is back. A peer without imports gets no mark."""
         try:
             if lost_since is None:
-                self._remove(peer)
+                if self._remove(peer):
+                    message = f"peer {peer} is back: the import is kept up to date again"
+                    self._tell_imports(apis, peer, "ImportCurrent", message)
             elif self._has_imports(apis, peer):
-                self._write(peer, lost_since)
+                said = self._write(peer, lost_since)
+                message = f"peer {peer} is lost since {said}: the import is kept and may be out of date"
+                self._tell_imports(apis, peer, "ImportStale", message, warning=True)
         except Refusal as refusal:
             mend = f"allow get, list, create, patch and delete of configmaps in namespace {self._namespace!r}"
             raise RegistryUnavailable(f"peer {peer} cannot be marked: {refusal}", mend=mend) from refusal
@@ -48,14 +52,18 @@ class Peers:
             self._remove(peer)
 
     def _has_imports(self, apis: Apis, peer: str) -> bool:
-        selector = f"{SELECTOR},{PEER}={label_value(peer)}"
-        return any(
-            self._marker.is_ours(each)
-            for resource in apis.written
-            for each in self._standing.selected(resource, selector)
-        )
+        return any(self._imports(resource, peer) for resource in apis.written)
 
-    def _write(self, peer: str, lost_since: datetime) -> None:
+    def _imports(self, resource: Resource, peer: str) -> list[Object]:
+        selector = f"{SELECTOR},{PEER}={label_value(peer)}"
+        return [each for each in self._standing.selected(resource, selector) if self._marker.is_ours(each)]
+
+    def _tell_imports(self, apis: Apis, peer: str, reason: str, message: str, *, warning: bool = False) -> None:
+        """Tell it of each import too, of as many as leave room for other Events."""
+        for each in self._imports(apis.main, peer)[: WAITING // 2] if self._events.enabled else ():
+            self._events.tell({**each, "apiVersion": apis.main.version}, reason, message, warning=warning)
+
+    def _write(self, peer: str, lost_since: datetime) -> str:
         name, said = self.name(peer), lost_since.astimezone(UTC).isoformat()
         standing = self._standing.look(CONFIG_MAPS, name)
         if standing is not None and not self._marker.is_ours(standing):
@@ -76,14 +84,16 @@ class Peers:
         # Nothing but us writes this object of ours, so its fields are taken without asking.
         made = self._connection.apply(path, body, self._manager, force=True)
         self._events.tell(made, "PeerLost", f"peer {peer} is lost since {said}; its imports are kept", warning=True)
+        return said
 
-    def _remove(self, peer: str) -> None:
+    def _remove(self, peer: str) -> bool:
         standing = self._standing.look(CONFIG_MAPS, self.name(peer))
         if standing is None or not self._marker.is_ours(standing):
-            return
+            return False
         try:
             self._connection.call("DELETE", CONFIG_MAPS.path(self._namespace, self.name(peer)), patiently=True)
         except Refusal as refusal:
             if refusal.status != 404:
                 raise
         self._events.tell({**standing, "kind": "ConfigMap"}, "PeerBack", f"peer {peer} is no longer marked as lost")
+        return True

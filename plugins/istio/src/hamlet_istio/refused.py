@@ -10,7 +10,7 @@ from hamlet_istio.connection import Refusal
 _FOR_GOOD = frozenset({400, 413, 415, 422})
 
 
-def outcome_of(refusal: Refusal, namespace: str) -> tuple[Status, str]:
+def outcome_of(refusal: Refusal) -> tuple[Status, str]:
     """Whether it is worth another try, and why it failed, with the mend where there is one."""
     said = str(refusal)
     managers = conflicting(refusal)
@@ -27,7 +27,7 @@ def outcome_of(refusal: Refusal, namespace: str) -> tuple[Status, str]:
     if refusal.status == 404 and not refusal.details.get("name"):
         return Status.RETRY, f"{said}: the kind is not served; install its definition (CRD)"
     if refusal.status == 404 and refusal.details.get("kind") == "namespaces":
-        return Status.RETRY, f"{said}: make the namespace (`kubectl create namespace {namespace}`)"
+        return Status.RETRY, f"{said}: make the namespace (`kubectl create namespace {refusal.details['name']}`)"
     if refusal.status == 403 and "terminat" in said:
         return Status.RETRY, f"{said}: wait until the namespace is gone, and make it again"
     if refusal.status == 403:

@@ -23,6 +23,7 @@ from hamlet_core.api import (
 from hamlet_istio.apply import Writer
 from hamlet_istio.check import findings
 from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.consumers import Consumers
 from hamlet_istio.events import Events
 from hamlet_istio.local import Rules
 from hamlet_istio.marks import Marker
@@ -47,11 +48,19 @@ class IstioRegistry:
         marker = Marker(context, _form(options))
         self._marker, self._rules, self._sight = marker, Rules.of(options, context.trust_domain), Sight()
         namespace, manager = options.import_namespace, options.field_manager
-        self._standing = Standing(self.connection, namespace, marker)
+        self._consumers = Consumers(self.connection, options, marker)
+        self._standing = Standing(self.connection, namespace, marker, self._consumers)
         self._events = Events(self.connection, namespace, enabled=options.events)
         self._peers = Peers(self.connection, namespace, manager, marker, self._standing, self._events)
         self._writer = Writer(
-            self.connection, self._discovery, options, marker, self._standing, self._sight, self._events
+            self.connection,
+            self._discovery,
+            options,
+            marker,
+            self._standing,
+            self._consumers,
+            self._sight,
+            self._events,
         )
 
     @hookimpl
@@ -63,9 +72,10 @@ class IstioRegistry:
     def registry_imports(self) -> Sequence[StandingImport]:
         """List what carries our mark."""
         apis = self._discovery.apis(anew=True)
+        self._learn_consumers()
         objects = self._standing.everything(apis, ours=True)
         self._writer.learn(objects)
-        taken = taken_by(each for (kind, _), each in objects.items() if kind == "ServiceEntry")
+        taken = taken_by(each for at, each in objects.items() if at.kind == "ServiceEntry")
 
         def clashing(thing: dict[str, Any]) -> bool:
             """Another import has its virtual address, and comes first by its name."""
@@ -102,7 +112,8 @@ class IstioRegistry:
         try:
             discovery = Discovery(connection, self._options)
             pods = "{service_account}" in self._rules.san
-            return list(findings(connection, discovery, self._options, pods=pods))
+            consumers = Consumers(connection, self._options, self._marker)
+            return list(findings(connection, discovery, self._options, consumers, pods=pods))
         finally:
             connection.close()
 
@@ -112,6 +123,13 @@ class IstioRegistry:
         self._writer.close()
         self._events.close()
         self.connection.close()
+
+    def _learn_consumers(self) -> None:
+        try:
+            self._consumers.learn()
+        except Refusal as refusal:
+            mend = f"allow get of configmaps in namespace {self._options.import_namespace!r}"
+            raise RegistryUnavailable(f"imports cannot be listed: {refusal}", mend=mend) from refusal
 
     def _tidy(self, peer: str) -> None:
         # A mark that stays says nothing wrong of a peer without imports; the next removal tries again.

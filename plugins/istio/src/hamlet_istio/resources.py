@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hamlet_core.api import RegistryUnavailable
@@ -74,6 +75,23 @@ class Apis:
             return Resource(self.networking, "DestinationRule", "destinationrules"), self.entries
         return SERVICES, slices(self.write_endpoints)
 
+    @property
+    def main(self) -> Resource:
+        """The kind that stands for an import."""
+        return self.written[-1] if self.networking else self.written[0]
+
+
+def endpoints_apis(wanted: str, served: Collection[str]) -> tuple[str, str]:
+    """In which API endpoints are read and written, by the option and the served versions of `discovery.k8s.io`. Pure.
+
+    `v1` means Endpoints. They are written where slices are not final yet: there the cluster copies them into slices
+    for whoever reads those (Kubernetes, "EndpointSlice mirroring"), while older readers know nothing else.
+    """
+    if wanted != "auto":
+        return wanted, wanted
+    newest = next((f"{DISCOVERY}/{each}" for each in _OF_SLICES if each in served), "v1")
+    return newest, newest if newest == f"{DISCOVERY}/v1" else "v1"
+
 
 class Discovery:
     """Asks the API server what it serves, and remembers. From any thread."""
@@ -128,12 +146,10 @@ class Discovery:
                 message = f"the cluster does not serve {', '.join(missing)} of {NETWORKING}"
                 raise RegistryUnavailable(message, mend="install Istio's CRDs, or set `mode: kubernetes`")
             workload_entries = "workloadentries" in kinds
-        served = self.versions(DISCOVERY)
-        wanted = self._options.endpoints_api
-        newest = next((f"{DISCOVERY}/{each}" for each in _OF_SLICES if each in served), "v1")
+        read, write = endpoints_apis(self._options.endpoints_api, self.versions(DISCOVERY))
         return Apis(
             networking=networking,
             workload_entries=workload_entries,
-            read_endpoints=newest if wanted == "auto" else wanted,
-            write_endpoints=(f"{DISCOVERY}/v1" if "v1" in served else "v1") if wanted == "auto" else wanted,
+            read_endpoints=read,
+            write_endpoints=write,
         )

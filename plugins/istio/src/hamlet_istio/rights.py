@@ -1,7 +1,7 @@
 r"""The rights that the adapter needs, the one table from which the manifests and the check are made. Pure.
 
     python -m hamlet_istio.rights [--mode kubernetes] [--import-namespace NAME] [--namespaces A,B] \
-        [--service-account NAMESPACE:NAME]
+        [--consumers A,B] [--service-account NAMESPACE:NAME]
 
 prints the manifests of RBAC with the least rights for it.
 """
@@ -23,19 +23,14 @@ NAME = "hamlet"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Verbs on one resource: in the import namespace (`imports`), or where services are `read`."""
+    """Verbs on one resource: where services are `read`, in the import namespace, or in those of `tls.consumers`."""
 
     group: str
     resource: str
     verbs: tuple[str, ...]
-    place: Literal["read", "imports"]
+    place: Literal["read", "imports", "consumers"]
     why: str
     optional: bool = False
-
-    @property
-    def imports(self) -> bool:
-        """Whether it is needed where imports are written."""
-        return self.place == "imports"
 
     def rule(self) -> Object:
         """As a rule of a Role."""
@@ -46,15 +41,21 @@ _FOLLOW = ("list", "watch")
 _KEEP = ("get", "list", "create", "patch", "delete")
 
 
-def needed(*, istio: bool, pods: bool = True, events: bool = True, force: bool = False) -> tuple[Right, ...]:
+def needed(
+    *, istio: bool, pods: bool = True, events: bool = True, force: bool = False, consumers: bool = False
+) -> tuple[Right, ...]:
     """Every right, by what is switched on."""
     found = [
         Right("", "services", _FOLLOW, "read", "to read services"),
         Right("", "endpoints", _FOLLOW, "read", "to read where they are served", optional=True),
         Right(DISCOVERY, "endpointslices", _FOLLOW, "read", "to read where they are served", optional=True),
     ]
-    if pods:
-        found.append(Right("", "pods", ("get", "list"), "read", "to know the service accounts, which become SANs"))
+    if pods or istio:
+        why = "to know the service accounts, which become SANs" + (
+            ", and what ServiceEntries select" if istio else ""
+        )
+        verbs = (*(("get",) if pods else ()), "list", *(("watch",) if istio else ()))
+        found.append(Right("", "pods", verbs, "read", why))
     if istio:
         found += [
             Right(
@@ -69,20 +70,28 @@ def needed(*, istio: bool, pods: bool = True, events: bool = True, force: bool =
     for group, resource in kept:
         either = resource in {"endpoints", "endpointslices"}
         found.append(Right(group, resource, verbs, "imports", "to keep what is imported", optional=either))
-    found.append(Right("", "configmaps", _KEEP, "imports", "to note which peer is lost"))
+    if consumers:
+        why = "to keep the rules of workloads with a secret"
+        found.append(Right(NETWORKING, "destinationrules", verbs, "consumers", why))
+    found.append(Right("", "configmaps", _KEEP, "imports", "to note which peer is lost, and where rules are"))
     if events:
         found.append(Right("", "events", ("create",), "imports", "to write Events"))
     return tuple(found)
 
 
 def manifests(
-    *, istio: bool, import_namespace: str, namespaces: Sequence[str] | None, account: tuple[str, str]
+    *,
+    istio: bool,
+    import_namespace: str,
+    namespaces: Sequence[str] | None,
+    consumers: Sequence[str] = (),
+    account: tuple[str, str],
 ) -> Iterator[Object]:
     """The objects that give a service account (namespace, name) exactly these rights."""
-    rights = needed(istio=istio, pods=istio)
+    rights = needed(istio=istio, pods=istio, consumers=True)
     subject = [{"kind": "ServiceAccount", "namespace": account[0], "name": account[1]}]
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": account[0], "name": account[1]}}
-    reading = [right.rule() for right in rights if not right.imports]
+    reading = [right.rule() for right in rights if right.place == "read"]
     if namespaces is None:
         yield from _bound("Cluster", f"{NAME}-read", None, reading, subject)
     for namespace in namespaces or ():
@@ -92,14 +101,17 @@ def manifests(
         (right.group, right.resource, verb)
         for right in rights
         for verb in right.verbs
-        if namespaces is None and not right.imports
+        if namespaces is None and right.place == "read"
     }
     keeping = [
         {**right.rule(), "verbs": [v for v in right.verbs if (right.group, right.resource, v) not in everywhere]}
         for right in rights
-        if right.imports
+        if right.place == "imports"
     ]
     yield from _bound("", f"{NAME}-imports", import_namespace, keeping, subject)
+    for namespace in consumers:
+        rules = [right.rule() for right in rights if right.place == "consumers"]
+        yield from _bound("", f"{NAME}-consumers", namespace, rules, subject)
 
 
 def _bound(
@@ -141,6 +153,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mode", choices=("istio", "kubernetes"), default="istio")
     parser.add_argument("--import-namespace", default="hamlet-imports")
     parser.add_argument("--namespaces", help="namespaces to read, with commas between them; default all")
+    parser.add_argument("--consumers", help="namespaces of `tls.consumers`, with commas between them; default none")
     parser.add_argument("--service-account", default="hamlet:hamlet", help="NAMESPACE:NAME of the agent")
     given = parser.parse_args(arguments)
     namespace, _, name = given.service_account.partition(":")
@@ -148,6 +161,7 @@ def main(arguments: Sequence[str]) -> int:
         istio=given.mode == "istio",
         import_namespace=given.import_namespace,
         namespaces=given.namespaces.split(",") if given.namespaces else None,
+        consumers=given.consumers.split(",") if given.consumers else (),
         account=(namespace, name or namespace),
     )
     sys.stdout.write(to_yaml(list(found)))

@@ -1,43 +1,62 @@
-"""What stands in the import namespace: of ours, grouped by import, and of others. Reads only."""
+"""What stands where imports are written: of ours, grouped by import, and of others. Reads only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
+
+import structlog
 
 from hamlet_core.api import ImportKey, RegistryUnavailable, StandingImport
 from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.consumers import Consumers
 from hamlet_istio.marks import LOCAL_NAME, LOST_SINCE, OBJECTS, PEER, SELECTOR, Marker, annotations_of, key_of
 from hamlet_istio.resources import CONFIG_MAPS, Apis, Resource
 
 Object = dict[str, Any]
-At = tuple[str, str]
-"""Kind and name of an object in the import namespace."""
+_log = structlog.get_logger(__name__)
+
+
+class At(NamedTuple):
+    """Where an object stands."""
+
+    kind: str
+    namespace: str
+    name: str
 
 
 class Standing:
-    """Reads the import namespace for one agent."""
+    """Reads the import namespace, and those with rules of ours, for one agent."""
 
-    def __init__(self, connection: Connection, namespace: str, marker: Marker) -> None:
+    def __init__(self, connection: Connection, namespace: str, marker: Marker, consumers: Consumers) -> None:
         self._connection, self._namespace, self._marker = connection, namespace, marker
+        self._consumers = consumers
+
+    def places(self, resource: Resource) -> tuple[str, ...]:
+        """The namespaces where objects of a kind may be ours."""
+        if resource.kind != "DestinationRule":
+            return (self._namespace,)
+        return (self._namespace, *sorted((self._consumers.named | self._consumers.recorded) - {self._namespace}))
 
     def everything(self, apis: Apis, *, ours: bool) -> dict[At, Object]:
         """Every object of the kinds we write; `ours`: only what some agent of Hamlet marked."""
         query = {"labelSelector": SELECTOR} if ours else None
         found: dict[At, Object] = {}
         for resource in apis.written:
-            for each in self._list(resource, query):
-                each.setdefault("kind", resource.kind)  # lists of built-in kinds leave it out
-                found[resource.kind, each["metadata"]["name"]] = each
+            for namespace in self.places(resource):
+                for each in self._list(resource, query, namespace):
+                    each.setdefault("kind", resource.kind)  # lists of built-in kinds leave it out
+                    found[At(resource.kind, namespace, each["metadata"]["name"])] = each
         return found
 
-    def look(self, resource: Resource, name: str) -> Object | None:
-        """One object, or None."""
+    def look(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
+        """One object, or None; in the import namespace unless another is named."""
         try:
-            found = self._connection.call("GET", resource.path(self._namespace, name), patiently=True)
+            path = resource.path(namespace or self._namespace, name)
+            found = self._connection.call("GET", path, patiently=True)
         except Refusal as refusal:
-            if _is_absent(refusal):
+            if _is_absent(refusal) or (namespace and self._is_closed(refusal, namespace)):
                 return None
             raise
         found.setdefault("kind", resource.kind)
@@ -45,7 +64,7 @@ class Standing:
 
     def selected(self, resource: Resource, selector: str) -> list[Object]:
         """The objects with these labels."""
-        found = self._list(resource, {"labelSelector": selector})
+        found = self._list(resource, {"labelSelector": selector}, self._namespace)
         for each in found:
             each.setdefault("kind", resource.kind)
         return found
@@ -53,20 +72,27 @@ class Standing:
     def lost(self) -> dict[str, datetime]:
         """Since when which peer is lost, as `registry_mark_peer` wrote it down."""
         found = {}
-        for each in self._list(CONFIG_MAPS, {"labelSelector": SELECTOR}):
+        for each in self._list(CONFIG_MAPS, {"labelSelector": SELECTOR}, self._namespace):
             if self._marker.is_ours(each):
                 since = lost_since(each)
                 if since is not None:
                     found[annotations_of(each).get(PEER, "")] = since
         return found
 
-    def _list(self, resource: Resource, query: dict[str, str] | None) -> list[Object]:
-        path = resource.path(self._namespace)
+    def _is_closed(self, refusal: Refusal, namespace: str) -> bool:
+        """Whether the right was taken away with the option: that must not stop everything; a check names it."""
+        return refusal.status == 403 and namespace in self._consumers.former
+
+    def _list(self, resource: Resource, query: dict[str, str] | None, namespace: str) -> list[Object]:
+        path = resource.path(namespace)
         try:
             return self._connection.listing(path, query)[0]
         except Refusal as refusal:
+            if self._is_closed(refusal, namespace):
+                _log.warning("rules of an earlier configuration cannot be looked for", namespace=namespace)
+                return []
             # Absent is not empty: it is a definition that was removed, or that is not served yet after a start.
-            mend = f"allow list of {resource.plural} (group {resource.group!r}) in {self._namespace!r}"
+            mend = f"allow list of {resource.plural} (group {resource.group!r}) in {namespace!r}"
             if refusal.status == 404:
                 mend = f"install what serves {resource.plural} of {resource.version}"
             raise RegistryUnavailable(f"imports cannot be listed: {refusal}", mend=mend) from refusal

@@ -16,6 +16,8 @@ from hamlet_istio.local import (
     is_workload_entry,
     places_of_endpoints,
     places_of_slice,
+    selector_of,
+    workload_of,
 )
 
 Object = dict[str, Any]
@@ -73,9 +75,23 @@ class View:
         if service is not None and is_candidate(service):
             return from_service(service, self._places(key), rules, identity)
         if entry is not None and is_workload_entry(entry):
-            workloads = [each for at, each in self.of("WorkloadEntry").items() if at[0] == key[0]]
-            return from_entry(entry, workloads, rules)
+            return from_entry(entry, self._workloads(key[0], rules), rules)
         return None
+
+    def selecting(self) -> set[str]:
+        """The namespaces with a ServiceEntry that selects workloads: pods are to be followed there."""
+        entries = self.of("ServiceEntry").items()
+        found = {key[0] for key, entry in entries if is_workload_entry(entry) and selector_of(entry)}
+        return found - self._excluded
+
+    def _workloads(self, namespace: str, rules: Rules) -> Iterator[Object]:
+        for at, each in self.of("WorkloadEntry").items():
+            if at[0] == namespace:
+                yield each
+        for at, each in self.of("Pod").items():
+            workload = workload_of(each, unready=rules.unready) if at[0] == namespace else None
+            if workload is not None:
+                yield workload
 
     def _places(self, key: Key) -> Iterator[Place]:
         endpoints = self.of("Endpoints").get(key)
@@ -88,7 +104,7 @@ class View:
         key = _key(thing)
         self._drop(kind, key)
         thing["metadata"].pop("managedFields", None)  # long, and read by nobody here
-        self.of(kind)[key] = thing
+        self.of(kind)[key] = _of_pod(thing) if kind == "Pod" else thing
         if kind == "EndpointSlice":
             self._slices.setdefault(_service_of(thing), set()).add(key)
 
@@ -103,14 +119,27 @@ class View:
     def _concerned(self, kind: str, thing: Object) -> set[Key]:
         if kind == "EndpointSlice":
             return {_service_of(thing)}
-        if kind == "WorkloadEntry":
+        if kind in ("WorkloadEntry", "Pod"):
             namespace = thing["metadata"]["namespace"]
-            return {key for key in self.of("ServiceEntry") if key[0] == namespace}
+            entries = self.of("ServiceEntry").items()
+            return {key for key, entry in entries if key[0] == namespace and selector_of(entry)}
         return {_key(thing)}
 
 
 def _key(thing: Object) -> Key:
     return thing["metadata"]["namespace"], thing["metadata"]["name"]
+
+
+def _of_pod(pod: Object) -> Object:
+    """What is read of a pod: the whole is long, and there are many."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    return {
+        "metadata": {
+            key: metadata[key] for key in ("namespace", "name", "labels", "deletionTimestamp") if key in metadata
+        },
+        "spec": {"serviceAccountName": (pod.get("spec") or {}).get("serviceAccountName")},
+        "status": {key: status[key] for key in ("podIP", "phase", "conditions") if key in status},
+    }
 
 
 def _service_of(piece: Object) -> Key:

@@ -17,7 +17,7 @@ from hamlet_istio.local import Rules
 from hamlet_istio.marks import is_marked
 from hamlet_istio.options import IstioOptions
 from hamlet_istio.reflector import Changed, Failed, Listed, News, Reflector
-from hamlet_istio.resources import NETWORKING, SERVICES, Apis, Discovery, Resource, slices
+from hamlet_istio.resources import NETWORKING, PODS, SERVICES, Apis, Discovery, Resource, slices
 from hamlet_istio.sight import Sight
 from hamlet_istio.view import Key, View
 
@@ -36,6 +36,10 @@ class Watch:
         self._view = View(options.exclude_namespaces)
         self._identities = Identities(connection)
         self._told: dict[Key, LocalService] = {}
+        self._waited: set[tuple[str, str | None]] = set()
+        """Collections that are followed and not listed yet: nothing is told meanwhile."""
+        self._selecting: set[str] = set()
+        """Namespaces whose pods are followed."""
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._batches: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
 
@@ -56,20 +60,17 @@ class Watch:
 
     def _work(self, stop: Stop) -> None:
         try:
-            apis = self._discovery.apis(anew=True)
-            waited = self._start(apis, stop)
-            first = True
+            self._start(self._discovery.apis(anew=True), stop)
             while not stop.is_set():
                 news = self._gather(self._news.get())
                 if stop.is_set():
                     return
-                whole = self._take(news, waited, stop)
-                if waited:
+                keys = self._take(news, stop)
+                if self._waited:
                     continue
-                batch = self._batch(news, whole=whole or first)
+                batch = self._snapshot() if keys is None else self._changes(keys)
                 if batch is not None:
                     self._batches.put(batch)
-                first = False
         except Exception as error:  # noqa: BLE001 - raised where the batches are waited for
             if isinstance(error, RegistryUnavailable):
                 self._batches.put(error)
@@ -78,20 +79,23 @@ class Watch:
                 unavailable.__cause__ = error
                 self._batches.put(unavailable)
 
-    def _start(self, apis: Apis, stop: Stop) -> set[tuple[str, str | None]]:
-        """Follow every collection; what is to be waited for before the first snapshot."""
+    def _start(self, apis: Apis, stop: Stop) -> None:
+        """Follow every collection."""
         followed: list[Resource] = [SERVICES, slices(apis.read_endpoints)]
         if apis.networking:
             followed.append(apis.entries)
         if apis.workload_entries:
             followed.append(apis.workloads)
         places: tuple[str | None, ...] = self._options.namespaces or (None,)
-        seconds = self._options.watch.total_seconds()
         for resource in followed:
             for namespace in places:
-                reflector = Reflector(self._connection, resource, namespace, seconds, self._news)
-                reflector.start(stop, f"istio-{resource.plural}-{namespace or 'all'}")
-        return {(resource.kind, namespace) for resource in followed for namespace in places}
+                self._follow(resource, namespace, stop)
+
+    def _follow(self, resource: Resource, namespace: str | None, stop: Stop) -> None:
+        self._waited.add((resource.kind, namespace))
+        seconds = self._options.watch.total_seconds()
+        reflector = Reflector(self._connection, resource, namespace, seconds, self._news)
+        reflector.start(stop, f"istio-{resource.plural}-{namespace or 'all'}")
 
     def _gather(self, first: News) -> list[Listed | Changed]:
         """What there is to be told now, together."""
@@ -107,52 +111,41 @@ class Watch:
             except queue.Empty:
                 return gathered
 
-    def _take(self, news: list[Listed | Changed], waited: set[tuple[str, str | None]], stop: Stop) -> bool:
-        """Put what happened into the view; whether everything is to be told anew."""
+    def _take(self, news: list[Listed | Changed], stop: Stop) -> set[Key] | None:
+        """Put what happened into the view; the services it may concern, or None: everything is to be told anew."""
         if any(_may_be_a_definition(each) for each in news):
             # A definition that is removed takes all its objects with it: nobody withdrew those.
             stop.wait(BELIEVE)
             self._discovery.apis(anew=True)
-        whole = False
+        keys: set[Key] = set()
         for each in news:
             if isinstance(each, Listed):
                 self._view.replace(each.resource.kind, each.namespace, each.objects)
-                waited.discard((each.resource.kind, each.namespace))
-                whole = True
-        entries = self._view.of("ServiceEntry")
-        if whole:
-            self._changed_after_listing(news)
-            if not waited:
-                self._sight.show(entries)
-        return whole
-
-    def _changed_after_listing(self, news: list[Listed | Changed]) -> None:
-        """Changes that came between two listings, in their order: a later listing has them already."""
-        for number, each in enumerate(news):
-            later = (one for one in news[number + 1 :] if isinstance(one, Listed))
-            if isinstance(each, Changed) and not any(one.resource == each.resource for one in later):
-                self._view.change(each.resource.kind, each.object, gone=each.gone)
-
-    def _batch(self, news: list[Listed | Changed], *, whole: bool) -> Batch | None:
-        if whole:
-            keys = self._view.keys()
-        else:
-            keys = set()
-            for each in news:
-                assert isinstance(each, Changed)
+                self._waited.discard((each.resource.kind, each.namespace))
+            else:
                 keys |= self._view.change(each.resource.kind, each.object, gone=each.gone)
                 if each.resource.kind == "ServiceEntry":
                     place = (each.object["metadata"]["namespace"], each.object["metadata"]["name"])
                     self._sight.change(place, self._view.of("ServiceEntry").get(place))
-        if self._rules.san:
-            self._identities.learn(self._view.pods(keys))
-        found = {key: self._view.service(key, self._rules, self._identities) for key in keys}
-        if whole:
-            self._told = {key: service for key, service in found.items() if service is not None}
-            self._identities.keep(self._view.pods(keys))
-            return Snapshot(tuple(self._told[key] for key in sorted(self._told)))
+        for namespace in sorted(self._view.selecting() - self._selecting):
+            # Until its pods are known such an entry looks as if nobody served it.
+            self._selecting.add(namespace)
+            self._follow(PODS, namespace, stop)
+        if not any(isinstance(each, Listed) for each in news):
+            return keys
+        if not self._waited:
+            self._sight.show(self._view.of("ServiceEntry"))
+        return None
+
+    def _snapshot(self) -> Snapshot:
+        keys = self._view.keys()
+        self._told = {key: service for key, service in self._found(keys) if service is not None}
+        self._identities.keep(self._view.pods(keys))
+        return Snapshot(tuple(self._told[key] for key in sorted(self._told)))
+
+    def _changes(self, keys: set[Key]) -> Batch | None:
         changes: list[Upsert | Remove] = []
-        for key, service in sorted(found.items()):
+        for key, service in self._found(keys):
             known = self._told.get(key)
             if service is None and known is not None:
                 del self._told[key]
@@ -161,6 +154,11 @@ class Watch:
                 self._told[key] = service
                 changes.append(Upsert(service))
         return tuple(changes) or None
+
+    def _found(self, keys: set[Key]) -> list[tuple[Key, LocalService | None]]:
+        if self._rules.san:
+            self._identities.learn(self._view.pods(keys))
+        return [(key, self._view.service(key, self._rules, self._identities)) for key in sorted(keys)]
 
 
 def _may_be_a_definition(news: Listed | Changed) -> bool:
