@@ -267,7 +267,7 @@ class Agent:
         if self.publication.ready:
             self._ready.set()
 
-    def _reached_through(self, ingress: Ingress) -> None:
+    def _reached_through(self, ingress: Ingress | None) -> None:
         """The gateway said how other meshes reach us: it is part of what is published."""
         self._set_policy(Policy.of(self.config, ingress))
 

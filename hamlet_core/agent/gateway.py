@@ -49,7 +49,7 @@ class Gateway:
         publication: Publication,
         trust: Callable[[], Trust],
         *,
-        on_ingress: Callable[[Ingress], None],
+        on_ingress: Callable[[Ingress | None], None],
         on_published: Callable[[], None],
         on_routed: Callable[[], None],
     ) -> None:
@@ -61,7 +61,9 @@ class Gateway:
         self._on_routed = on_routed
         self.reconcilers: tuple[Reconciler, ...] = ()
         self.ingress: Ingress | None = None
-        """How other meshes reach us, as the gateway last said."""
+        """How other meshes reach us, as the gateway last said; None: not at all."""
+        self.heard = False
+        """Whether it has said so since the agent started."""
         self.ingress_error = ""
         self.error = ""
         """Why the gateway takes nothing now, or an empty string."""
@@ -94,9 +96,12 @@ class Gateway:
                 async with aclosing(self.port.ingress()) as found:
                     async for ingress in found:
                         attempt, self.ingress_error = 0, ""
-                        if ingress != self.ingress:
-                            places = [f"{each.address}:{each.port}" for each in ingress.endpoints]
-                            log.info("peers reach us", gateway=self.port.kind, endpoints=places, sans=ingress.sans)
+                        changed, self.heard = ingress != self.ingress or not self.heard, True
+                        if changed:
+                            places = [
+                                f"{each.address}:{each.port}" for each in (ingress.endpoints if ingress else ())
+                            ]
+                            log.info("peers reach us", gateway=self.port.kind, endpoints=places)
                             self.ingress = ingress
                             self._on_ingress(ingress)
                         self.wake()
@@ -180,7 +185,7 @@ class Gateway:
     async def _publish(self) -> None:
         gate = self._publication.gate
         # Before all registries have reported, what they publish would be taken for gone.
-        if not self._publication.complete or self.ingress is None or gate.version == self._done:
+        if not self._publication.complete or not self.heard or gate.version == self._done:
             return
         version, routes = gate.version, gate.wanted()
         refusals = await self.port.publish(routes)

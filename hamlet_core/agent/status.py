@@ -196,7 +196,7 @@ class Reporter:
         if gateway is None:
             return None
         error = gateway.error or gateway.ingress_error
-        state = "waiting" if error else "live" if gateway.ingress is not None else "connecting"
+        state = "waiting" if error else "live" if gateway.heard else "connecting"
         ingress = gateway.ingress
         return {
             "kind": gateway.port.kind,

@@ -255,11 +255,11 @@ class GatewaySpec:
     """
 
     @hookspec(firstresult=True)
-    def gateway_ingress(self, stop: Stop) -> Iterator[Ingress]:
+    def gateway_ingress(self, stop: Stop) -> Iterator[Ingress | None]:
         """Yield how other meshes reach this one, as soon as it is known and whenever it changes.
 
-        G1. It MUST yield at least one endpoint and one SAN each time; the SANs are those that the ingress
-            presents.
+        None says that this gateway has no ingress by its settings: it leads calls out only.
+        G1. An ingress MUST have at least one endpoint and one SAN; the SANs are those that it presents.
         G2. It MUST raise `GatewayUnavailable` while that is not known (no address assigned yet, the API out
             of reach): what was published stays, and the core calls again with backoff.
         G3. It MUST end within a second of `stop`.

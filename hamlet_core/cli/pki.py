@@ -88,6 +88,7 @@ def issue(
     Examples:
       hamlet pki issue pki
       hamlet pki issue pki --dns gateway.west.example --hours 12 --out certs
+      hamlet pki issue pki --dns 'agent.west.example' --dns '*.west.example'   # an ingress for all its names
     """  # noqa: D301 - click reads the escape itself
     from hamlet_core.identity import authority
 

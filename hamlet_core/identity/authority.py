@@ -116,7 +116,8 @@ def issue(
     trust_domain = SpiffeId.parse("".join(uri_names(authority))).trust_domain
     sans = tuple(dns_names) or (f"{name}.{trust_domain}",)
     for san in sans:
-        _require(_DNS_NAME, san, "the DNS name", "a lower-case domain name")
+        # RFC 6125, section 6.4.3: a wildcard is the whole of the leftmost label. An ingress covers its names so.
+        _require(_DNS_NAME, san.removeprefix("*."), "the DNS name", "a lower-case domain name, or *. and one")
     now = datetime.now(UTC).replace(microsecond=0)
     if authority.not_valid_after_utc <= now:
         raise IdentityError(

@@ -54,11 +54,11 @@ class GatewayPort:
             "gateway", self.title, GatewayUnavailable, call_timeout=call_timeout, stop_timeout=stop_timeout
         )
 
-    async def ingress(self) -> AsyncGenerator[Ingress, None]:
-        """Yield how other meshes reach this one, now and whenever it changes. Use it under `aclosing`."""
+    async def ingress(self) -> AsyncGenerator[Ingress | None, None]:
+        """Yield how other meshes reach this one, now and whenever it changes; None: not at all. Use `aclosing`."""
         async with aclosing(self._calls.watch(lambda stop: self._hooks.gateway_ingress(stop=stop))) as found:
             async for ingress in found:
-                if not isinstance(ingress, Ingress) or not ingress.endpoints or not ingress.sans:
+                if ingress is not None and not (isinstance(ingress, Ingress) and ingress.endpoints and ingress.sans):
                     message = (
                         f"{self.title}: gateway_ingress yielded {ingress!r:.200}; an Ingress is due, with at least"
                         " one endpoint and one SAN"

@@ -235,7 +235,7 @@ def _federated(service: LocalService, name: str, direct: bool, policy: Policy) -
         raise InvalidService(message)
     if not direct and policy.ingress is None:
         message = (
-            "the gateway has not said yet how other meshes reach it"
+            "the gateway has no ingress, or has not said yet how it is reached: set one, or say `direct: true`"
             if policy.gated
             else "there is no gateway: configure one, or say `direct: true` in the rule"
         )
