@@ -137,7 +137,7 @@ def test_a_trust_domain_that_is_no_dns_name_is_refused(folder, trust_domain):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("dns", ["", "*.west.example", "GW.west.example", "10.0.0.1:80"])
+@pytest.mark.parametrize("dns", ["", "*.*.west.example", "GW.west.example", "10.0.0.1:80"])
 def test_a_dns_name_that_is_none_is_refused(folder, dns):
     authority.init(folder, "west.example")
     with pytest.raises(IdentityError, match="DNS name"):
