@@ -36,6 +36,15 @@ def test_namespaces_that_are_named_need_no_cluster_role(capsys: pytest.CaptureFi
     assert roles == ["shop", "bank", "hamlet-imports"]
 
 
+def test_consuming_namespaces_get_a_role_for_their_rules_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rights.main(["--consumers", "shop,bank"]) == 0
+    found = list(yaml.safe_load_all(capsys.readouterr().out))
+    roles = {each["metadata"]["namespace"]: each["rules"] for each in found if each["kind"] == "Role"}
+    assert set(roles) == {"hamlet-imports", "shop", "bank"}
+    (rule,) = roles["shop"]
+    assert (rule["resources"], roles["bank"]) == (["destinationrules"], [rule])
+
+
 class Granted:
     """The shipped manifests, in force for a service account and namespaces of one test's own."""
 
@@ -43,9 +52,16 @@ class Granted:
         self.kubernetes, self.mode = kubernetes, mode
         self.agent = kubernetes.make_namespace(f"agent-{secrets.token_hex(4)}")
         self.imports = kubernetes.make_namespace(f"imports-{secrets.token_hex(4)}")
+        self.consumer = kubernetes.make_namespace(f"consumer-{secrets.token_hex(4)}")
         self.cluster_role = f"hamlet-read-{secrets.token_hex(4)}"
         text = (MANIFESTS / f"rbac-{mode}.yaml").read_text()
-        self.objects = [self._renamed(each) for each in yaml.safe_load_all(text)]
+        shipped = list(yaml.safe_load_all(text))
+        if mode == "istio":
+            account = ("hamlet", "hamlet")
+            given: dict[str, Any] = {"import_namespace": "hamlet-imports", "namespaces": None, "account": account}
+            shipped = list(rights.manifests(istio=True, consumers=("shop",), **given))
+            assert shipped[: len(list(yaml.safe_load_all(text)))] == list(yaml.safe_load_all(text))
+        self.objects = [self._renamed(each) for each in shipped]
         for each in self.objects:
             kubernetes.put(self.path(each), each["metadata"]["name"], each)
         self.token = kubernetes.token_for(self.agent, "hamlet")
@@ -58,7 +74,8 @@ class Granted:
             return self.cluster_role if thing == "hamlet-read" else thing
         made = {key: self._renamed(value) for key, value in thing.items()}
         if "namespace" in made:
-            made["namespace"] = {"hamlet": self.agent, "hamlet-imports": self.imports}[made["namespace"]]
+            ours = {"hamlet": self.agent, "hamlet-imports": self.imports, "shop": self.consumer}
+            made["namespace"] = ours[made["namespace"]]
         return made
 
     def path(self, thing: dict[str, Any]) -> str:
@@ -70,6 +87,9 @@ class Granted:
     def options(self) -> dict[str, Any]:
         found: dict[str, Any] = {"mode": self.mode, "namespaces": None, "import_namespace": self.imports}
         found |= {"kubeconfig": None, "server": self.kubernetes.server, "ca": self.kubernetes.ca}
+        if self.mode == "istio":
+            secret = {"mode": "MUTUAL", "credential_name": "client", "consumers": {self.consumer: {"mesh": "out"}}}
+            found["tls"] = secret
         return found | {"token": self.token, "events": True}
 
     def roles(self) -> list[dict[str, Any]]:
@@ -81,7 +101,9 @@ class Granted:
         self.kubernetes.do("PATCH", path, operations, kind="application/json-patch+json")
 
     def close(self) -> None:
-        self.kubernetes.wipe(self.imports, "/apis/networking.istio.io/v1/namespaces/{namespace}/serviceentries")
+        for plural in ("serviceentries", "destinationrules"):
+            for namespace in (self.imports, self.consumer):
+                self.kubernetes.wipe(namespace, f"/apis/networking.istio.io/v1/namespaces/{{namespace}}/{plural}")
         for each in self.objects:
             self.kubernetes.call("DELETE", f"{self.path(each)}/{each['metadata']['name']}")
 
@@ -100,7 +122,16 @@ def test_everything_works_with_exactly_these_rights(
     name = cluster.add_service("orders", pods={"10.0.0.5": "pod"})
     opened = open_registry(cluster, **granted.options())
     service = imported_service("stock")
-    assert name in opened.watch().state
+    if granted.mode == "istio":
+        cluster.add_pod("selected", "orders", {"app": "vm"})
+        cluster.run_pod("selected", "10.2.0.1")
+        spec: dict[str, Any] = {"hosts": ["vm.internal"], "location": "MESH_INTERNAL", "resolution": "STATIC"}
+        spec |= {"ports": [{"number": 80, "name": "http"}], "workloadSelector": {"labels": {"app": "vm"}}}
+        path = "/apis/networking.istio.io/v1/namespaces/{namespace}/serviceentries"
+        cluster.put(path, "vm", {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "spec": spec})
+    state = opened.watch().state
+    assert name in state
+    assert granted.mode != "istio" or state[f"vm.{cluster.namespace}"].endpoints
     assert {each.severity for each in opened.hooks.registry_check()} == {Severity.OK}
     for change in (service, imported_service("stock", address="203.0.113.9")):
         (outcome,) = opened.hooks.registry_apply(changes=[WriteImport(change)])
@@ -111,7 +142,8 @@ def test_everything_works_with_exactly_these_rights(
     assert outcome.status is Status.APPLIED
     assert opened.hooks.registry_imports() == []
     path = f"/api/v1/namespaces/{granted.imports}"
-    assert granted.kubernetes.do("GET", f"{path}/configmaps")["items"] == []
+    marks = granted.kubernetes.do("GET", f"{path}/configmaps")["items"]
+    assert not any("hamlet-peer" in each["metadata"]["name"] for each in marks)
     opened.close()
     assert granted.kubernetes.do("GET", f"{path}/events")["items"]
 
@@ -122,8 +154,9 @@ def test_each_verb_that_is_taken_away_is_named_with_the_rule_to_add(
     opened = open_registry(cluster, **granted.options())
     used = {"endpointslices": "read", "endpoints": "imports"}  # what this cluster serves decides between the two
     tried = 0
+    places = {granted.imports: "imports", granted.consumer: "consumers", None: "read"}
     for role in granted.roles():
-        place = "imports" if role["metadata"].get("namespace") else "read"
+        place = places[role["metadata"].get("namespace")]
         for number, rule in enumerate(role["rules"]):
             (resource,) = rule["resources"]
             if used.get(resource, place) != place:
@@ -166,3 +199,37 @@ def test_a_right_that_is_missing_is_an_outage_of_the_watch_and_no_withdrawal(
     error = caught.value.__cause__
     assert "services in all namespaces" in str(error)
     assert "allow list and watch of services" in error.mend
+
+
+@pytest.mark.parametrize("granted", ["istio"], indirect=True)
+def test_a_right_taken_away_with_its_namespace_stops_nothing_and_is_warned_of(
+    granted: Granted, cluster: Any, open_registry: Callable[..., Any]
+) -> None:
+    options = granted.options()
+    first = open_registry(cluster, **options)
+    first.hooks.registry_apply(changes=[WriteImport(imported_service("stock"))])
+    role = next(each for each in granted.roles() if each["metadata"].get("namespace") == granted.consumer)
+    granted.set_rules(role, [])
+    later = open_registry(cluster, **(options | {"tls": {}}))
+    found: list[Any] = []
+    for _ in range(200):
+        found = [each for each in later.hooks.registry_check() if each.severity is not Severity.OK]
+        if len(found) == 3:
+            break
+    assert {each.severity for each in found} == {Severity.WARNING}
+    assert {each.subject for each in found} == {
+        f"right {verb} destinationrules.networking.istio.io in {granted.consumer}"
+        for verb in ("get", "list", "delete")
+    }
+    (standing,) = later.hooks.registry_imports()
+    assert standing.digest == ""
+    (outcome,) = later.hooks.registry_apply(changes=[WriteImport(imported_service("stock"))])
+    assert outcome.status is Status.APPLIED
+    granted.set_rules(role, role["rules"])
+    rules = f"/apis/networking.istio.io/v1/namespaces/{granted.consumer}/destinationrules"
+    assert granted.kubernetes.do("GET", rules)["items"], "it could not be taken out"
+    for _ in range(200):
+        if later.hooks.registry_imports()[0].digest == "":  # with the right, what was left there is seen again
+            break
+    later.hooks.registry_apply(changes=[WriteImport(imported_service("stock"))])
+    assert granted.kubernetes.do("GET", rules)["items"] == []
