@@ -30,6 +30,10 @@ COMMANDS = {
     "confirm": Lazy("hamlet_core.cli.operate:confirm", "Let removals pass that are held."),
     "leave": Lazy("hamlet_core.cli.operate:leave", "Withdraw what came from a peer, and forget it."),
     "plugins": Lazy("hamlet_core.cli.plugins:plugins", "List the installed plugins."),
+    "new-adapter": Lazy("hamlet_core.cli.adapters:new_adapter", "Write the project of an adapter of your own."),
+    "verify-adapter": Lazy(
+        "hamlet_core.cli.adapters:verify_adapter", "Check an adapter against the contract, on a live registry."
+    ),
     "demo": Lazy("hamlet_core.cli.demo:demo", "Watch two meshes exchange services on this machine."),
     "completion": Lazy("hamlet_core.cli.completion:completion", "Print the completion script of a shell."),
 }
