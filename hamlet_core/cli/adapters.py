@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     help="The folder to make; default hamlet-NAME, here.",
 )
 def new_adapter(name: str, directory: Path | None) -> None:
-    r"""Write the project of an adapter for the registry NAME: a package of its own that works as it is.
+    """Write the project of an adapter for the registry NAME: a package of its own that works as it is.
 
     NAME is the `kind` that hamlet.yaml will say, for example etcd: small letters, digits and single hyphens.
     The package is called hamlet-NAME.
@@ -50,7 +50,7 @@ def new_adapter(name: str, directory: Path | None) -> None:
       cd hamlet-etcd
       python -m venv .venv && .venv/bin/pip install -e '.[dev]'
       .venv/bin/pytest
-    """
+    """  # noqa: D301 - click reads the escape itself
     from hamlet_core.cli.scaffold import scaffold
 
     target = directory or Path(f"hamlet-{name}")
@@ -99,7 +99,7 @@ def verify_adapter(
     *,
     as_json: bool,
 ) -> None:
-    r"""Check the adapter KIND against the contract of adapters, on the live registry that FILE configures.
+    """Check the adapter KIND against the contract of adapters, on the live registry that FILE configures.
 
     It runs the same checks as `hamlet_core.api.testing` and reports by rule: what the rule demands, what
     was checked, whether it passed, failed or could not be run, and why.
@@ -123,7 +123,7 @@ def verify_adapter(
     For example:
       hamlet verify-adapter consul --config hamlet.yaml --html report.html
       hamlet verify-adapter etcd --backend tests.backend:make --yes --json
-    """
+    """  # noqa: D301 - click reads the escape itself
     _require_pytest()
     from hamlet_core.api.testing.live import NAMES, Result, verify
     from hamlet_core.cli.verification import Subject, document, show
