@@ -1,0 +1,104 @@
+"""Calls out: for each way of calling an imported service a listener, and mTLS to its owner. It decides only."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hamlet_core.api import ImportKey, ImportRoute, Instance, Refused
+from hamlet_envoy import trust, xds
+from hamlet_envoy.trust import Believed
+from hamlet_envoy.upstream import cluster
+from hamlet_envoy.xds import Json
+
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
+_ISTIO = "outbound_."
+_ALPN = {"HTTP": "http/1.1", "HTTP2": "h2", "GRPC": "h2"}
+
+
+def way_name(key: ImportKey, instance: str) -> str:
+    """The name of one way of calling a service among Envoy's resources, and of its port in the allocation."""
+    return f"egress/{key.peer}/{key.name}/{instance}"
+
+
+def refusal(route: ImportRoute, believed: Believed) -> Refused | None:
+    """Why the egress will never take this route as it is, or None."""
+    service = route.service
+    if route.peer not in believed.peers:
+        return Refused(f"there is no bundle of {route.peer}, against which to check its ingress: give the peer one")
+    if not service.sans:
+        return Refused(
+            "its owner names no SANs, so nobody could tell its ingress from another's: the owner has to publish the"
+            " names that its ingress presents"
+        )
+    if not service.instances or not service.endpoints:
+        return Refused("its owner names no way of calling it (instances) or no endpoints")
+    for instance in service.instances:
+        if not _NAME.fullmatch(server_name(route, instance)) or len(server_name(route, instance)) > 253:
+            return Refused(
+                f"the server name {server_name(route, instance)!r} of its instance {instance.id!r} is no domain name:"
+                " the owner has to publish another SNI"
+            )
+    return None
+
+
+def server_name(route: ImportRoute, instance: Instance) -> str:
+    """What is sent as SNI: what the owner says, or the service's FQDN."""
+    return instance.sni or route.service.fqdn
+
+
+def cluster_of(route: ImportRoute, instance: Instance, believed: Believed, directory: Path) -> Json:
+    """The owner's endpoints, over mTLS with our identity, its bundle alone and its SANs, each in full."""
+    sni = server_name(route, instance).rstrip(".")
+    protocols = _alpn(instance.protocol, sni)
+    return cluster(
+        way_name(route.key, instance.id),
+        route.service.endpoints_of(instance),
+        xds.transport(
+            "Upstream",
+            sni=sni,
+            max_session_keys=0,
+            common_tls_context={
+                "tls_params": xds.tls_versions(),
+                **({"alpn_protocols": [protocols]} if protocols else {}),
+                "tls_certificate_sds_secret_configs": [xds.secret_source(trust.OWN, directory)],
+                "combined_validation_context": {
+                    "default_validation_context": {
+                        "match_typed_subject_alt_names": [
+                            {"san_type": "URI" if "://" in san else "DNS", "matcher": {"exact": san}}
+                            for san in sorted(set(route.service.sans))
+                        ]
+                    },
+                    "validation_context_sds_secret_config": xds.secret_source(
+                        trust.owner_name(route.peer, believed), directory
+                    ),
+                },
+            },
+        ),
+    )
+
+
+def listener(route: ImportRoute, instance: Instance, believed: Believed, bind: str, port: int) -> Json:
+    """Where workloads of this mesh connect to. Its chain bears the secret's name: see `trust` on epochs."""
+    name = way_name(route.key, instance.id)
+    return xds.typed(
+        "envoy.config.listener.v3.Listener",
+        name=name,
+        address=xds.address(bind, port),
+        enable_reuse_port=False,
+        socket_options=xds.keepalive_options(),
+        filter_chains=[
+            {
+                "name": trust.owner_name(route.peer, believed),
+                "filters": [xds.tcp_proxy("egress", name, after_handshake=False)],
+            }
+        ],
+    )
+
+
+def _alpn(protocol: str, sni: str) -> str:
+    """The one protocol that is offered. An `AUTO_PASSTHROUGH` owner matches nothing but Istio's own words."""
+    plain = _ALPN.get(protocol.upper(), "")
+    if sni.startswith(_ISTIO):
+        return f"istio-{plain}" if plain else "istio"
+    return plain

@@ -1,0 +1,149 @@
+"""Calls in: one listener with a filter chain for each published port, chosen by the server name. It decides only.
+
+A chain of its own costs a service some 75 kB of Envoy's memory and has what a shared one cannot: who is not in its
+audience is refused in the handshake, and its connections, no others, end when it goes or its audience changes.
+The map from names to chains is not part of a chain, so that a new service disturbs no connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hamlet_core.api import Protocol, PublishRoute, Refused
+from hamlet_envoy import trust, xds
+from hamlet_envoy.options import Address
+from hamlet_envoy.trust import Believed
+from hamlet_envoy.upstream import cluster
+from hamlet_envoy.xds import Json
+
+LISTENER = "ingress"
+_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+_SNI = xds.extension("sni", "envoy.extensions.matching.common_inputs.network.v3.ServerNameInput")
+_ALPN: Mapping[Protocol, tuple[str, ...]] = {
+    Protocol.HTTP: ("http/1.1", "istio-http/1.1"),
+    Protocol.HTTP2: ("h2", "istio-h2"),
+    Protocol.GRPC: ("h2", "istio-h2"),
+}
+_ANY_ALPN = ("istio",)
+"""Istio's own words for the same, which its sidecars and `AUTO_PASSTHROUGH` use, are taken too."""
+
+
+def route_name(sni: str) -> str:
+    """The name of a published route among Envoy's resources."""
+    return f"ingress/{sni}"
+
+
+def refusal(route: PublishRoute, believed: Believed) -> Refused | None:
+    """Why the ingress will never take this route as it is, or None."""
+    if not _NAME.fullmatch(route.sni) or len(route.sni) > 253:
+        return Refused(f"the server name {route.sni!r} is no lower-case domain name: publish it under another name")
+    if not trust.audience(route.peers, believed):
+        peers = ", ".join(sorted(route.peers)) or "nobody"
+        return Refused(
+            f"it is published to {peers}, of whom none has a SPIFFE trust domain and a bundle, by which the ingress"
+            " tells who calls: give one of these peers a trust domain, or publish without this gateway"
+        )
+    return None
+
+
+def cluster_of(route: PublishRoute) -> Json:
+    """Where the route's connections go."""
+    return cluster(route_name(route.sni), route.endpoints)
+
+
+def listener(
+    routes: Iterable[PublishRoute], believed: Believed, listen: Address, directory: Path, *, own: str
+) -> Json:
+    """The listener for `routes`, none of which is refused; `own` is the secret it presents."""
+    ordered = sorted(routes, key=lambda route: route.sni)
+    return xds.typed(
+        "envoy.config.listener.v3.Listener",
+        name=LISTENER,
+        address=xds.address(listen.host, listen.port),
+        # two Envoys on one port would share its connections without a word
+        enable_reuse_port=False,
+        socket_options=xds.keepalive_options(),
+        listener_filters=[
+            xds.extension(
+                "envoy.filters.listener.tls_inspector",
+                "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+            )
+        ],
+        filter_chain_matcher=_matcher(ordered),
+        filter_chains=[_chain(route, believed, directory, own) for route in ordered] or [_nobody()],
+    )
+
+
+def _chain(route: PublishRoute, believed: Believed, directory: Path, own: str) -> Json:
+    audience = trust.audience_name(trust.audience(route.peers, believed), believed)
+    name = route_name(route.sni)
+    return {
+        "name": name,
+        "transport_socket": xds.transport(
+            "Downstream",
+            require_client_certificate=True,
+            disable_stateless_session_resumption=True,
+            disable_stateful_session_resumption=True,
+            common_tls_context={
+                "tls_params": xds.tls_versions(),
+                "alpn_protocols": list(_ALPN.get(route.port.protocol, _ANY_ALPN)),
+                "tls_certificate_sds_secret_configs": [xds.secret_source(own, directory)],
+                "validation_context_sds_secret_config": xds.secret_source(audience, directory),
+            },
+        ),
+        "filters": [xds.tcp_proxy("ingress", name, after_handshake=True)],
+    }
+
+
+def _nobody() -> Json:
+    # A listener needs a chain; no name leads to this one.
+    return {"name": "nobody", "filters": [xds.tcp_proxy("ingress", "nobody", after_handshake=False)]}
+
+
+def _matcher(routes: list[PublishRoute]) -> Json:
+    """By the route's own name, else by `outbound_.<port>_.<subset>_.<fqdn>` with any subset."""
+    matcher: Json = {
+        "matcher_tree": {
+            "input": _SNI,
+            "exact_match_map": {
+                "map": {
+                    "nobody.invalid": _leads_to("nobody"),
+                    **{route.sni: _leads_to(route_name(route.sni)) for route in routes},
+                }
+            },
+        }
+    }
+    ways = {(route.fqdn, route.port.port): route for route in reversed(routes)}
+    forms = [
+        {
+            "predicate": {
+                "single_predicate": {
+                    "input": _SNI,
+                    "value_match": {"safe_regex": {"google_re2": {}, "regex": istio_form(fqdn, port)}},
+                }
+            },
+            "on_match": _leads_to(route_name(route.sni)),
+        }
+        for (fqdn, port), route in sorted(ways.items())
+    ]
+    if forms:
+        matcher["on_no_match"] = {
+            "matcher": {
+                "matcher_tree": {
+                    "input": _SNI,
+                    "prefix_match_map": {"map": {"outbound_.": {"matcher": {"matcher_list": {"matchers": forms}}}}},
+                }
+            }
+        }
+    return matcher
+
+
+def istio_form(fqdn: str, port: int) -> str:
+    """The regular expression (RE2, whole text) of Istio's server names for a port of a host, of any subset."""
+    return rf"outbound_\.{port}_\.[^.]*_\.{re.escape(fqdn.lower())}"
+
+
+def _leads_to(chain: str) -> Json:
+    return {"action": xds.extension("chain", "google.protobuf.StringValue", value=chain)}
