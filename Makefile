@@ -14,7 +14,7 @@ WORKERS ?= 2
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
-$(STAMP): pyproject.toml requirements-dev.txt $(wildcard plugins/*/pyproject.toml)
+$(STAMP): pyproject.toml requirements-dev.txt $(wildcard plugins/*/pyproject.toml) examples/hamlet-audit/pyproject.toml
 	@echo 'installing into $(VENV), once: a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -39,7 +39,7 @@ lint: $(STAMP) ## ruff, formatting included
 	$(BIN)/ruff format --check .
 
 types: $(STAMP) ## mypy --strict
-	$(BIN)/mypy hamlet_core $(wildcard plugins/*/src/*) bench docs/generate
+	$(BIN)/mypy hamlet_core $(wildcard plugins/*/src/*) examples/hamlet-audit/src/hamlet_audit bench docs/generate
 
 imports: $(STAMP) ## the import contracts of pyproject.toml
 	$(BIN)/lint-imports

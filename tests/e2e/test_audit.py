@@ -1,0 +1,47 @@
+"""A wrapper plugin around the registry of a running agent: every write of a federation is in its trail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Launch
+from tests.support.meshes import Mesh
+from tests.support.processes import wait_until
+
+
+def test_what_a_peer_publishes_and_withdraws_is_in_the_trail_of_the_consumer(
+    west: Mesh, east: Mesh, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail = tmp_path / "audit.jsonl"
+    monkeypatch.setenv("HAMLET_AUDIT_FILE", str(trail))
+    west.configure({"east": east.peer()})
+    east.configure({"west": west.peer()}, plugins=["audit"])
+    west.write_service("orders")
+    launch(west)
+    launch(east)
+    wait_until(lambda: east.imported_names("west") == {"orders.west.example"})
+    west.remove_service("orders")
+    wait_until(lambda: not east.imported_names("west"))
+
+    def done() -> list[tuple[str, str]]:
+        lines = [json.loads(line) for line in trail.read_text().splitlines()]
+        assert {(line["registry"], line["kind"], line["peer"]) for line in lines} <= {("east", "file", "west")}
+        return [(line["action"], line["outcome"]) for line in lines if line.get("service") == "orders.west.example"]
+
+    wait_until(lambda: done() == [("write", "applied"), ("remove", "applied")], what="both are in the trail")
+
+
+def test_an_agent_whose_audit_has_no_file_does_not_start(
+    west: Mesh, east: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HAMLET_AUDIT_FILE", raising=False)
+    west.configure({"east": east.peer()}, plugins=["audit"])
+    command = [sys.executable, "-m", "hamlet_core", "-c", str(west.config_path), "run"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "HAMLET_AUDIT_FILE is not set" in done.stderr
