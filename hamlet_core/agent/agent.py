@@ -21,11 +21,12 @@ from hamlet_core.agent.publisher import Publisher
 from hamlet_core.agent.supervise import Supervisor
 from hamlet_core.api import AdapterContext, Batch, ConfigError, HamletError, Ingress, Snapshot
 from hamlet_core.config.load import Loaded
-from hamlet_core.config.model import Config, Peer
+from hamlet_core.config.model import Config, Egress, Peer
 from hamlet_core.config.model import Gateway as GatewaySettings
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.plugins import loader
+from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.opening import open_gateway, open_registry
 from hamlet_core.plugins.options import adapter_options
 from hamlet_core.plugins.port import RegistryPort
@@ -58,8 +59,8 @@ RELINK_KEYS = (*LINK_KEYS, *VERDICT_KEYS)
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys in which the two differ and that only a restart can change."""
     fixed = [key for key in FIXED_KEYS if getattr(old, key) != getattr(new, key)]
-    if old.gateway != new.gateway and any(each and not each.static for each in (old.gateway, new.gateway)):
-        fixed.append("gateway")
+    fixed += ["gateway"] if old.way_in != new.way_in else []
+    fixed += ["egress"] if old.egress != new.egress else []
     return fixed
 
 
@@ -77,11 +78,11 @@ class Agent:
         self.catalog = Catalog(lambda service: Payload(**{api: pack(service) for api, pack in packers.items()}))
         self.publication = Publication(Policy.of(config), self.catalog, moment)
         adapter_options(loaded)  # all that is wrong with them, with file and line, before anything is opened
-        driven = config.gateway if config.gateway and not config.gateway.static else None
         kinds = {registry.kind for registry in config.registries.values()}
-        self.plugins = loader.load(kinds, config.plugins, gateways={driven.kind} if driven else ())
+        gateways = {each.kind for each in (config.way_in, config.way_out) if each is not None}
+        self.plugins = loader.load(kinds, config.plugins, gateways=gateways)
         self.ports = {name: self._open(name) for name in config.registries}
-        self.gateway = self._open_gateway(driven) if driven else None
+        self.gateway = self._open_gateways() if gateways else None
         lanes = {name: Lane(port, Reconciler(name, config), self.gateway) for name, port in self.ports.items()}
         self.importer = Importer(config, tuple(lanes.values()))
         if self.gateway is not None:
@@ -111,11 +112,20 @@ class Agent:
         with self._located(f"registries.{name}"):
             return open_registry(name, self.config.registries[name], self.plugins, self._context(name))
 
-    def _open_gateway(self, settings: GatewaySettings) -> Gateway:
-        with self._located("gateway"):
-            port = open_gateway(settings, self.plugins, self._context("gateway"))
+    def _open_gateways(self) -> Gateway:
+        opened: dict[str, GatewayPort] = {}
+        configured: dict[str, GatewaySettings | Egress | None] = {
+            "gateway": self.config.way_in,
+            "egress": self.config.egress,
+        }
+        for key, settings in configured.items():
+            if settings is not None:
+                with self._located(key):
+                    opened[key] = open_gateway(key, settings, self.plugins, self._context(key))
+        port = opened.get("gateway")
         return Gateway(
             port,
+            opened.get("egress", port),
             self.publication,
             lambda: trust_of(self.identity, self.config),
             on_ingress=self._reached_through,
@@ -187,7 +197,7 @@ class Agent:
         await self.supervisor.stop_all()
         await asyncio.gather(*(port.close() for port in self.ports.values()))
         if self.gateway is not None:
-            await self.gateway.port.close()
+            await asyncio.gather(*(port.close() for port in self.gateway.ports))
         log.info("stopped")
 
     # --- peers -----------------------------------------------------------------------------------

@@ -69,13 +69,12 @@ class Control:
     async def _check(self, request: Document) -> Document:
         del request
         agent = self._agent
-        ports: dict[str, RegistryPort | GatewayPort] = {**agent.ports}
-        if agent.gateway is not None:
-            ports[""] = agent.gateway.port
-        checks = await asyncio.gather(*map(_checked, ports.values()))
+        asked: list[tuple[str, RegistryPort | GatewayPort]] = list(agent.ports.items())
+        asked += [("", port) for port in agent.gateway.ports] if agent.gateway is not None else []
+        checks = await asyncio.gather(*(_checked(port) for _, port in asked))
         adapters = [
             {"registry": name, **asdict(finding)}
-            for name, findings in zip(ports, checks, strict=True)
+            for (name, _), findings in zip(asked, checks, strict=True)
             for finding in findings
         ]
         own = agent.identity.findings(datetime.now(UTC), trust_domain=agent.config.mesh.trust_domain)

@@ -37,7 +37,7 @@ RETRY_CAP = 30.0
 
 
 class Gateway:
-    """Drives the gateway of this mesh.
+    """Drives the gateway of this mesh: `port` leads calls in, `egress` out (the same one, as a rule).
 
     `on_ingress` hears how others reach us, `on_published` that something passed the gate, `on_routed` that
     the reconcilers have routes, or that the gateway is back.
@@ -45,7 +45,8 @@ class Gateway:
 
     def __init__(
         self,
-        port: GatewayPort,
+        port: GatewayPort | None,
+        egress: GatewayPort | None,
         publication: Publication,
         trust: Callable[[], Trust],
         *,
@@ -54,6 +55,8 @@ class Gateway:
         on_routed: Callable[[], None],
     ) -> None:
         self.port = port
+        self.egress = egress
+        self.ports = tuple(dict.fromkeys(each for each in (port, egress) if each is not None))
         self._publication = publication
         self._trust = trust
         self._on_ingress = on_ingress
@@ -90,10 +93,10 @@ class Gateway:
 
     async def follow_ingress(self) -> None:
         """Watch for ever how other meshes reach us; what was last said holds while nothing is heard."""
-        attempt = 0
-        while True:
+        attempt, port = 0, self.port
+        while port is not None:
             try:
-                async with aclosing(self.port.ingress()) as found:
+                async with aclosing(port.ingress()) as found:
                     async for ingress in found:
                         attempt, self.ingress_error = 0, ""
                         changed, self.heard = ingress != self.ingress or not self.heard, True
@@ -101,7 +104,7 @@ class Gateway:
                             places = [
                                 f"{each.address}:{each.port}" for each in (ingress.endpoints if ingress else ())
                             ]
-                            log.info("peers reach us", gateway=self.port.kind, endpoints=places)
+                            log.info("peers reach us", gateway=port.kind, endpoints=places)
                             self.ingress = ingress
                             self._on_ingress(ingress)
                         self.wake()
@@ -151,9 +154,10 @@ class Gateway:
                     continue
                 asked |= wanted[0]
                 keep = None if keep is None else keep | wanted[1]
+            assert self.egress is not None, "imports that need no route ask for none"
             try:
                 await self._hand_over_trust()
-                answers = await self.port.routes(
+                answers = await self.egress.routes(
                     tuple(asked.values()), None if keep is None else frozenset(keep - asked.keys())
                 )
             except (GatewayUnavailable, AdapterError, IdentityError) as error:
@@ -176,7 +180,8 @@ class Gateway:
         self._trust_due = False
         try:
             trust = self._trust()
-            await self.port.trust(trust)
+            for port in self.ports:
+                await port.trust(trust)
         except BaseException:
             self._trust_due = True
             raise
@@ -185,7 +190,8 @@ class Gateway:
     async def _publish(self) -> None:
         gate = self._publication.gate
         # Before all registries have reported, what they publish would be taken for gone.
-        if not self._publication.complete or not self.heard or gate.version == self._done:
+        ready = self._publication.complete and self.heard
+        if self.port is None or not ready or gate.version == self._done:
             return
         version, routes = gate.version, gate.wanted()
         refusals = await self.port.publish(routes)
@@ -202,14 +208,14 @@ class Gateway:
 
     def _failed(self, reason: str) -> None:
         if reason != self.error:
-            log.warning("the gateway takes nothing; what it does now stays", gateway=self.port.kind, error=reason)
+            log.warning("the gateway takes nothing; what it does now stays", error=reason)
             if not self.error:
                 self.since = datetime.now(UTC)
             self.error = reason
 
     def _well(self) -> None:
         if self.error:
-            log.info("the gateway takes routes again", gateway=self.port.kind)
+            log.info("the gateway takes routes again")
             self.error, self.since = "", datetime.now(UTC)
             self._on_routed()
 

@@ -191,15 +191,15 @@ class Reporter:
         return (stream.codec,) if stream is not None else VERSIONS[peering.settings.api]
 
     def _gateway(self) -> Document | None:
-        """The gateway that a plugin drives, or None."""
+        """The gateways that plugins drive, as one; or None."""
         gateway = self._agent.gateway
         if gateway is None:
             return None
         error = gateway.error or gateway.ingress_error
-        state = "waiting" if error else "live" if gateway.heard else "connecting"
+        state = "waiting" if error else "live" if gateway.heard or gateway.port is None else "connecting"
         ingress = gateway.ingress
         return {
-            "kind": gateway.port.kind,
+            "kind": ", ".join(dict.fromkeys(port.kind for port in gateway.ports)),
             "state": state,
             "since": stamp(self._since("gateway", state)),
             "error": error,

@@ -93,8 +93,9 @@ def show(settings: Settings, *, as_json: bool) -> None:
     for name, own in options.registries.items():
         kind = loaded.config.registries[name].kind
         data["registries"][name] = {"kind": kind, **_shown(own, ("registries", name), loaded)}
-    if options.gateway is not None and loaded.config.gateway is not None:
-        data["gateway"] = {"kind": loaded.config.gateway.kind, **_shown(options.gateway, ("gateway",), loaded)}
+    for key, given in (("gateway", options.gateway), ("egress", options.egress)):
+        if given is not None:
+            data[key] = {"kind": data[key]["kind"], **_shown(given, (key,), loaded)}
     emit(data, lambda _: click.echo(_yaml(data), nl=False), as_json=as_json)
 
 

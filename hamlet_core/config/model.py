@@ -169,6 +169,24 @@ class Gateway(BaseModel):
         yield "options", sorted(self.options)
 
 
+class Egress(BaseModel):
+    """What leads calls out of this mesh: `kind` names the plugin, all other keys are its own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    kind: str = Field(min_length=1, description="Kind of a gateway plugin; `hamlet plugins` lists them.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the adapter."""
+        return dict(self.model_extra or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Name the options without their values: only the adapter knows which of them are secrets."""
+        yield "kind", self.kind
+        yield "options", sorted(self.options)
+
+
 class Select(_Section):
     """Which services a rule is about: all conditions given must hold."""
 
@@ -348,10 +366,23 @@ class Config(_Section):
         default=None,
         description="How calls enter and leave this mesh; without it only rules with `direct: true` publish.",
     )
+    egress: Egress | None = Field(
+        default=None, description="What leads calls out of this mesh, where that is another than `gateway`."
+    )
     publish: tuple[PublishRule, ...] = Field(
         default=(), description="Rules in order; nothing is published without one."
     )
     peers: dict[DnsLabel, Peer] = Field(default_factory=dict, description="Other meshes by a name of our own.")
+
+    @property
+    def way_in(self) -> Gateway | None:
+        """The plugin's gateway that leads calls into this mesh, if there is one."""
+        return self.gateway if self.gateway is not None and not self.gateway.static else None
+
+    @property
+    def way_out(self) -> Gateway | Egress | None:
+        """The plugin's gateway that leads calls out of this mesh, if there is one."""
+        return self.egress or self.way_in
 
     @model_validator(mode="after")
     def _names_exist(self) -> Config:

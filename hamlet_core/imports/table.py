@@ -41,8 +41,7 @@ class ImportTable:
         self.peers: dict[str, Offers] = {}
         self.writes = Writes()
         self.names = NameTable(self._stays, self._rank)
-        gateway = config.gateway
-        self.routes = Routes(required=gateway is not None and not gateway.static)
+        self.routes = Routes(required=config.way_out is not None)
         self.dirty: set[ImportKey] = set()
         self.ready = False
         self._ranks: dict[str, int] = {}

@@ -32,7 +32,7 @@ _NOT_WRAPPED = ("gateway_close",)
 
 
 class GatewayPort:
-    """The configured gateway: its adapter, the wrappers around it, and the threads they run on.
+    """A configured gateway (`gateway` or `egress`): its adapter, the wrappers around it, the threads they run on.
 
     `call_timeout` and `stop_timeout` as for a registry's port. All methods raise `GatewayUnavailable`, also
     when there is no answer in time, and `AdapterError` for answers that break the contract.
@@ -40,6 +40,7 @@ class GatewayPort:
 
     def __init__(
         self,
+        name: str,
         adapter_type: AdapterType,
         adapter: object,
         wrappers: Mapping[str, object] = MappingProxyType({}),
@@ -48,10 +49,10 @@ class GatewayPort:
         stop_timeout: float = 5.0,
     ) -> None:
         self.kind = adapter_type.kind
-        self.title = f"gateway ({adapter_type.kind})"
+        self.title = f"{name} ({adapter_type.kind})"
         self._hooks = hook_relay(self.title, GatewaySpec, _REQUIRED, _NOT_WRAPPED, adapter, wrappers)
         self._calls = Calls(
-            "gateway", self.title, GatewayUnavailable, call_timeout=call_timeout, stop_timeout=stop_timeout
+            name, self.title, GatewayUnavailable, call_timeout=call_timeout, stop_timeout=stop_timeout
         )
 
     async def ingress(self) -> AsyncGenerator[Ingress | None, None]:

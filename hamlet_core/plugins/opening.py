@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Wrapped
-from hamlet_core.config.model import Gateway, Registry
+from hamlet_core.config.model import Egress, Gateway, Registry
 from hamlet_core.config.problems import dotted
 from hamlet_core.config.values import Loc
 from hamlet_core.plugins.attribution import attributed
@@ -31,12 +31,12 @@ def open_registry(name: str, registry: Registry, plugins: Plugins, context: Adap
     return RegistryPort(name, adapter_type, adapter, wrappers)
 
 
-def open_gateway(gateway: Gateway, plugins: Plugins, context: AdapterContext) -> GatewayPort:
-    """Open the gateway, which is of a kind that a plugin provides; as `open_registry`."""
+def open_gateway(key: str, gateway: Gateway | Egress, plugins: Plugins, context: AdapterContext) -> GatewayPort:
+    """Open the gateway at `key` (`gateway` or `egress`), of a kind that a plugin provides; as `open_registry`."""
     adapter_type = plugins.gateways[gateway.kind]
-    adapter = _opened(f"gateway ({gateway.kind})", adapter_type, ("gateway",), gateway.options, context)
+    adapter = _opened(f"{key} ({gateway.kind})", adapter_type, (key,), gateway.options, context)
     wrappers = plugins.wrappers(Wrapped(name=context.name, kind=gateway.kind, role="gateway"))
-    return GatewayPort(adapter_type, adapter, wrappers)
+    return GatewayPort(key, adapter_type, adapter, wrappers)
 
 
 def _opened(

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 
 from hamlet_core.api import AdapterOptions, HamletError
 from hamlet_core.config.load import Loaded
+from hamlet_core.config.model import Egress, Gateway
 from hamlet_core.config.problems import ConfigProblems, Problem
 from hamlet_core.plugins import loader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the adapters are told: by the name of the registry, and for the gateway where a plugin provides it."""
+    """What the adapters are told: by the name of the registry, and for each gateway that a plugin provides."""
 
     registries: Mapping[str, AdapterOptions]
     gateway: AdapterOptions | None
+    egress: AdapterOptions | None
 
 
 def adapter_options(loaded: Loaded) -> Options:
@@ -38,16 +40,21 @@ def adapter_options(loaded: Loaded) -> Options:
             problems += error.problems
         except HamletError as error:
             problems.append(loaded.places.problem(("registries", name, "kind"), str(error), error.mend))
-    gateway_options = None
-    gateway = loaded.config.gateway
-    if gateway is not None and not gateway.static:
+    gateways: dict[str, AdapterOptions] = {}
+    configured: dict[str, Gateway | Egress | None] = {
+        "gateway": loaded.config.way_in,
+        "egress": loaded.config.egress,
+    }
+    for key, gateway in configured.items():
+        if gateway is None:
+            continue
         try:
             adapter = loader.load(gateways=[gateway.kind]).gateways[gateway.kind]
-            gateway_options = loaded.options(("gateway",), gateway.options, adapter.options)
+            gateways[key] = loaded.options((key,), gateway.options, adapter.options)
         except ConfigProblems as error:
             problems += error.problems
         except HamletError as error:
-            problems.append(loaded.places.problem(("gateway", "kind"), str(error), error.mend))
+            problems.append(loaded.places.problem((key, "kind"), str(error), error.mend))
     for index, plugin in enumerate(loaded.config.plugins):
         try:
             loader.load([], [plugin])
@@ -55,4 +62,4 @@ def adapter_options(loaded: Loaded) -> Options:
             problems.append(loaded.places.problem(("plugins", index), str(error), error.mend))
     if problems:
         raise ConfigProblems(problems)
-    return Options(registries=options, gateway=gateway_options)
+    return Options(registries=options, gateway=gateways.get("gateway"), egress=gateways.get("egress"))
