@@ -165,7 +165,8 @@ def _members(value: type) -> Iterator[str]:
             for name, kind in inspect.get_annotations(value).items()
         ]
     else:
-        fields = dataclasses.fields(cast("type[DataclassInstance]", value))
+        every = dataclasses.fields(cast("type[DataclassInstance]", value))
+        fields = [each for each in every if not each.name.startswith("_")]
         rows = [f"| `{each.name}` | `{_shown(each.type)}` | {_default(each)} |" for each in fields]
     yield "\n".join(["| field | type | default |", "|---|---|---|", *rows]) + "\n"
 

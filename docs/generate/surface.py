@@ -115,6 +115,8 @@ def _class(name: str, value: type) -> Iterator[str]:
         return
     if dataclasses.is_dataclass(value):
         for each in dataclasses.fields(value):
+            if each.name.startswith("_"):
+                continue
             default = "" if each.default is dataclasses.MISSING else f" = {literal(each.default)}"
             default = " = ..." if each.default_factory is not dataclasses.MISSING else default
             yield f"{name}.{each.name}: {each.type}{default}"
