@@ -81,6 +81,14 @@ Then replace store.py with the real registry, and tests/backend.py with what oth
     help="What acts on the backend as others do; FACTORY(options) returns a RegistryBackend.",
 )
 @click.option("--partial", is_flag=True, help="End with 0 also when checks could not be run, if none failed.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A check that takes longer has failed.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before writing.")
 @click.option("--html", "page", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as a page.")
 @json_option
@@ -94,6 +102,7 @@ def verify_adapter(
     registry: str | None,
     backend: str | None,
     partial: bool,
+    timeout: float,
     yes: bool,
     page: Path | None,
     *,
@@ -105,8 +114,9 @@ def verify_adapter(
     was checked, whether it passed, failed or could not be run, and why.
 
     The checks write up to 1,000 imports of the peers hamletverify-east and hamletverify-north, marked as those
-    of the trust domain hamletverify.example, and take them out again. Entries, services and marks of others
-    are not touched, no agent is needed and none is asked; stop one that holds the registry for itself.
+    of the trust domain hamletverify.example, and take them out again. Nothing of others is touched by an
+    adapter that keeps the rules; one that nobody has verified yet belongs on a test registry. No agent is
+    needed and none is asked; stop one that holds the registry for itself.
 
     What the adapter cannot do itself is not run without --backend: outages, edits by others, services that
     come and go. With it, run the checks only on a backend that you may disturb and nobody else writes to:
@@ -148,6 +158,7 @@ def verify_adapter(
         directory=loaded.path.absolute().parent,
         hands=hands,
         told=_progress(),
+        seconds=timeout,
     )
     (info, *_) = [each for each in installed() if each.name == kind]
     subject = Subject(

@@ -66,7 +66,7 @@ class LateToFollow(MemoryAdapter):
     @hookimpl
     def registry_watch(self, stop):
         yield Snapshot(tuple(self.backend.local.values()))
-        time.sleep(0.1)
+        time.sleep(0.3)
         following = super().registry_watch(stop)
         next(following)
         yield from following
@@ -436,6 +436,8 @@ def rules_meant_for(fault):
 @pytest.mark.parametrize("fault", PRECISE)
 def test_a_fault_is_found_by_the_rule_it_breaks_and_by_no_other(fault, tmp_path):
     found = broken_rules(fault, tmp_path, seconds=0.3)
+    if found != rules_meant_for(fault):  # a busy machine takes longer than that for what is right
+        found = broken_rules(fault, tmp_path, seconds=3)
     assert found == rules_meant_for(fault)
     assert len(found) == 1
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from hamlet_core.api import AdapterContext, ImportedService, LocalService, RemoveImport, Status
+from hamlet_core.api import AdapterContext, AdapterError, ImportedService, LocalService, RemoveImport, Status
 from hamlet_core.api.testing.agents import Agents
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.names import Names
@@ -142,13 +144,15 @@ def verify(
     directory: Path,
     hands: RegistryBackend | None = None,
     told: Callable[[Check], object] = lambda _: None,
+    seconds: float = 300.0,
 ) -> Verification:
     """Run every check against the registry whose adapter `opens` makes; `told` hears of each as it ends.
 
-    `directory` is the folder of the configuration. Leftovers of a run that was killed are removed first. It
-    takes minutes on a slow backend, and must not be run twice at the same time on one backend.
+    `directory` is the folder of the configuration. A check that does not end within `seconds` has failed
+    (a call that hangs is only ended on the main thread). Leftovers of a run that was killed are removed
+    first. It takes minutes on a slow backend, and must not be run twice at the same time on one backend.
     """
-    live = Live(backend=LiveBackend(opens=opens, hands=hands), directory=directory, told=told)
+    live = Live(backend=LiveBackend(opens=opens, hands=hands), directory=directory, told=told, seconds=seconds)
     live.tidy(NAMES_OF_AGENTS)
     with tempfile.TemporaryDirectory(prefix="hamlet-verify-") as scratch, _plain_environment():
         # A configuration of its own: no conftest, plugin or setting of the folder we stand in has a say.
@@ -181,7 +185,10 @@ NAMES_OF_AGENTS = (
 class Live:
     """A plugin of pytest: it gives the suite its backend, tidies up, and collects what became of each check."""
 
-    def __init__(self, *, backend: LiveBackend, directory: Path, told: Callable[[Check], object]) -> None:
+    def __init__(
+        self, *, backend: LiveBackend, directory: Path, told: Callable[[Check], object], seconds: float
+    ) -> None:
+        self._seconds = seconds
         self.backend = backend
         self.directory = directory
         self.checks: dict[str, Check] = {}
@@ -209,8 +216,10 @@ class Live:
         self.imports_left = []  # what stands now counts, not what once did
         for trust_domain, registry in sorted(agents):
             what = f"imports of {trust_domain} in {registry}"
-            self.imports_left += _attempt(what, self._withdraw, trust_domain, registry)
-        self.others_left += self.backend.tidy()
+            with _within(self._seconds):
+                self.imports_left += _attempt(what, self._withdraw, trust_domain, registry)
+        with _within(self._seconds):
+            self.others_left += self.backend.tidy()
 
     def _withdraw(self, trust_domain: str, registry: str) -> None:
         agents = Agents(self.backend, self.directory, NAMES)
@@ -221,14 +230,20 @@ class Live:
                 outcomes = agent.registry_apply(
                     changes=[RemoveImport(each.key, each.local_name) for each in standing]
                 )
-                refused = [outcome for outcome in outcomes if outcome.status is not Status.APPLIED]
-                assert not refused, "; ".join(f"{each.key.name}: {each.reason}" for each in refused)
-                left = [each.local_name for each in agent.registry_imports()]
-                assert not left, f"it still lists {', '.join(left[:5])}{' and more' if left[5:] else ''}"
+                reasons = [each.reason for each in outcomes if each.status is not Status.APPLIED]
+                if left := [each.local_name for each in agent.registry_imports()]:
+                    message = f"it still lists {', '.join(left[:5])}{' and more' if left[5:] else ''}"
+                    raise AdapterError("; ".join([message, *reasons[:5]]))
             for peer in (NAMES.peer, NAMES.other_peer):
                 agent.registry_mark_peer(peer=peer, lost_since=None)
         finally:
             agents.stop_all()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """Let no check take for ever."""
+        with _within(self._seconds):
+            return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the worst of setup, call and teardown of each check."""
@@ -266,6 +281,26 @@ def _crash(report: pytest.TestReport) -> str:
 def _skipped(report: pytest.TestReport) -> str:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
     return reason.removeprefix("Skipped: ")
+
+
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` out of whatever is under way after so long, a blocking call included."""
+    if threading.current_thread() is not threading.main_thread():  # the others get no signals
+        yield
+        return
+
+    def late(*_: object) -> None:
+        message = f"it had not ended after {seconds:g} s"
+        raise TimeoutError(message)
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ registries:
   local: {kind: file, path: mesh}
 """
 TOY = """
-import dataclasses
+import threading
 from pathlib import Path
 from hamlet_core.api import AdapterOptions, AdapterType, ConfigError, Outcome, Status, hookimpl
 from hamlet_core.api.testing import MemoryRegistry
@@ -44,6 +44,8 @@ class Toy(MemoryAdapter):
     def registry_mark_peer(self, peer, lost_since):
         if self.fault == "marks no peer":
             return True
+        if self.fault == "hangs" and lost_since is not None:
+            threading.Event().wait()
         return super().registry_mark_peer(peer, lost_since)
     def _drop(self, key):
         if self.fault != "takes nothing out":
@@ -173,6 +175,16 @@ def test_an_adapter_that_does_not_open_fails_every_check(verify: Verify) -> None
     done = verify("toy", "--yes", config="  toy: {kind: toy, fault: does not open}\n")
     assert done.returncode == 1
     assert "it does not open" in done.stdout
+
+
+def test_a_check_that_hangs_fails_and_the_others_go_on(verify: Verify) -> None:
+    done = verify("toy", "--yes", "--json", "--timeout", "0.5", config="  toy: {kind: toy, fault: hangs}\n")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    reasons = {each["reason"] for rule in report["rules"] for each in rule["checks"] if each["result"] == "failed"}
+    assert reasons == {"TimeoutError: it had not ended after 0.5 s"}
+    assert "R9" in checks(report, "failed")
+    assert "R4" in checks(report, "passed")
 
 
 def test_it_asks_before_it_writes_and_takes_silence_for_no(verify: Verify, tmp_path: Path) -> None:
