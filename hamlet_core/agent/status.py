@@ -232,6 +232,7 @@ class Reporter:
         ]
         imported = [
             {"registry": lane.port.name, "peer": row.key.peer, "service": row.key.name, "local_name": row.local_name,
+             "reached_at": list(row.reached_at),
              "state": row.state, "reason": row.reason}
             for lane in agent.importer.lanes
             for row in lane.reconciler.rows()

@@ -226,10 +226,12 @@ def _show_services(console: Console, document: dict[str, Any]) -> None:
         console.print()
     if "imported" in document:
         found = [
-            (row["peer"], row["service"], row["registry"], row["local_name"], state(row["state"]), row["reason"])
+            (row["peer"], row["service"], row["registry"], row["local_name"], ", ".join(row["reached_at"]),
+             state(row["state"]), row["reason"])
             for row in document["imported"]
-        ]
-        console.print(table("imported from", "service", "registry", "known as", "state", "reason", rows=found))
+        ]  # fmt: skip
+        heads = ("imported from", "service", "registry", "known as", "reached at", "state", "reason")
+        console.print(table(*heads, rows=found))
 
 
 @click.command()

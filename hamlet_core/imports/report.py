@@ -94,6 +94,15 @@ def _outstanding(table: ImportTable, offers: Offers) -> tuple[dict[str, str], in
     return rejected, pending
 
 
+def _reached_at(offers: Offers, name: str) -> tuple[str, ...]:
+    wanted = offers.wanted.get(name)
+    if wanted is None:
+        return ()
+    imported = wanted.imported
+    places = (place for instance in imported.service.instances for place in imported.endpoints_of(instance))
+    return tuple(dict.fromkeys(f"{place.address}:{place.port}" for place in places))
+
+
 def orphans(table: ImportTable) -> tuple[StandingImport, ...]:
     """Entries of peers that this registry takes nothing from, and that no operator has dismissed."""
     return tuple(
@@ -116,6 +125,7 @@ def rows(table: ImportTable) -> Iterator[ImportRow]:
             yield ImportRow(
                 key=key,
                 local_name=stands.local_name if stands is not None else "",
+                reached_at=_reached_at(offers, name) if stands is not None else (),
                 state="retained" if kept and found.state is State.APPLIED else found.state,
                 reason=found.reason,
             )

@@ -80,11 +80,13 @@ class Glance:
 class ImportRow:
     """One service of a peer as `hamlet services` lists it.
 
-    `local_name` is empty for what does not stand in the registry. `state` is a `State`, or `retained` for an
+    `local_name` is empty for what does not stand in the registry; `reached_at` has the places (`host:port`) to
+    which workloads of this mesh connect, as far as they are known. `state` is a `State`, or `retained` for an
     entry that is kept although its peer is not there, or not done with its catalog.
     """
 
     key: ImportKey
     local_name: str
+    reached_at: tuple[str, ...]
     state: str
     reason: str = ""

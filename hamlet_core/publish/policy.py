@@ -245,7 +245,8 @@ def _federated(service: LocalService, name: str, direct: bool, policy: Policy) -
     if direct or policy.ingress is None:
         endpoints, sans = own, _ordered_sans(service.sans)
     else:
-        endpoints, sans = _ordered_endpoints(policy.ingress.endpoints), _ordered_sans(policy.ingress.sans)
+        endpoints = _ordered_endpoints(policy.ingress.endpoints)
+        sans = _presented_sans(policy.ingress.sans, server_names(service.ports, name))
     instances = []
     for port, sni in zip(service.ports, server_names(service.ports, name), strict=True):
         _require_fqdn(sni, f"the server name of its port {port.name!r} would be")
@@ -338,6 +339,20 @@ def _ordered_endpoints(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
 def _ordered_sans(sans: tuple[str, ...]) -> tuple[str, ...]:
     """Without the `URI:` that some people write, as `FederatedService.sans` has them."""
     return tuple(sorted({plain_san(san) for san in sans}))
+
+
+def _presented_sans(sans: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The SANs of the ingress as consumers can match them: a wildcard stands for the server names it covers.
+
+    It covers one label (RFC 6125, section 6.4.3); for others that is no name at all. `InvalidService` when
+    nothing is left.
+    """
+    covered = {name for name in names if f"*.{name.partition('.')[2]}" in sans}
+    found = _ordered_sans((*(san for san in sans if not san.startswith("*")), *covered))
+    if not found:
+        message = f"the ingress presents {', '.join(sans)}, which covers none of {', '.join(names)}"
+        raise InvalidService(message)
+    return found
 
 
 def _require_encodable(service: FederatedService) -> None:

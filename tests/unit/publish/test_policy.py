@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hamlet_core.api import Endpoint, FederatedService, Instance, LocalService, Protocol, ServicePort
+from hamlet_core.api import Endpoint, FederatedService, Ingress, Instance, LocalService, Protocol, ServicePort
 from hamlet_core.config.model import Config, PublishRule
 from hamlet_core.publish.policy import (
-    Ingress,
     Policy,
     audience_of,
     decide,
@@ -357,3 +356,34 @@ def test_the_names_of_a_service_are_those_here_and_those_it_could_have_outside()
         "orders.shop.example",
         "later.west.example",
     }
+
+
+@pytest.mark.parametrize(
+    ("sans", "published"),
+    [
+        (("spiffe://west.example/gw",), ("spiffe://west.example/gw",)),
+        (("spiffe://west.example/gw", "*.west.example"), ("orders.west.example", "spiffe://west.example/gw")),
+        (("gw.west.example", "*.west.example"), ("gw.west.example", "orders.west.example")),
+        (("gw.west.example", "*.example"), ("gw.west.example",)),
+        (("*.orders.west.example",), ("admin.orders.west.example",)),
+    ],
+)
+def test_a_wildcard_of_the_ingress_is_published_as_the_names_it_covers(sans, published):
+    ports = (ServicePort(name="http", port=80), ServicePort(name="admin", port=81))
+    endpoint = Endpoint(address="10.0.0.1", port=8080, labels=("http", "admin"))
+    service = LocalService(name="orders", ports=ports, endpoints=(endpoint,))
+    ingress = Ingress(endpoints=(Endpoint(address="192.0.2.1", port=443),), sans=sans)
+    decision = decide(service, "main", policy({"to": "all"}, ingress=ingress), NOW)
+    assert decision.published[0].service.sans == published
+
+
+def test_an_ingress_whose_names_cover_nothing_of_a_service_publishes_none_of_it():
+    ingress = Ingress(endpoints=(Endpoint(address="192.0.2.1", port=443),), sans=("*.other.example",))
+    service = LocalService(
+        name="orders",
+        ports=(ServicePort(name="http", port=80),),
+        endpoints=(Endpoint(address="10.0.0.1", port=8080),),
+    )
+    decision = decide(service, "main", policy({"to": "all"}, ingress=ingress), NOW)
+    assert not decision.published
+    assert "covers none of orders.west.example" in decision.problems[0].reason
