@@ -248,6 +248,21 @@ def test_the_last_ready_endpoint_takes_the_endpoints_and_not_the_service(
     assert watching.until(lambda state: not state[name].endpoints, SECONDS)[name].ports
 
 
+def test_all_namespaces_are_read_but_those_that_are_excluded(
+    cluster: Any, open_registry: Callable[..., Any], fresh_namespace: str
+) -> None:
+    name = cluster.add_service("orders")
+    body = {"metadata": {"name": "hidden"}, "spec": {"ports": [{"port": 80}]}}
+    cluster.kubernetes.do("POST", SERVICES.format(namespace=fresh_namespace), body)
+    hidden = f"hidden.{fresh_namespace}"
+    state = open_registry(cluster, namespaces=None, exclude_namespaces=()).watch().state
+    assert {name, hidden} <= set(state)
+    assert "kubernetes.default" not in state
+    state = open_registry(cluster, namespaces=None, exclude_namespaces=(fresh_namespace,)).watch().state
+    assert name in state
+    assert hidden not in state
+
+
 def test_endpoints_are_read_where_slices_are_not_wanted(cluster: Any, open_registry: Callable[..., Any]) -> None:
     cluster.put(SERVICES, "old", {"spec": {"ports": [{"port": 80, "protocol": "TCP"}]}})
     subset = {"addresses": [{"ip": "10.0.0.9"}], "notReadyAddresses": [{"ip": "10.0.0.8"}]}

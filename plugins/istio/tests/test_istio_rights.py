@@ -132,7 +132,12 @@ def test_everything_works_with_exactly_these_rights(
     state = opened.watch().state
     assert name in state
     assert granted.mode != "istio" or state[f"vm.{cluster.namespace}"].endpoints
-    assert {each.severity for each in opened.hooks.registry_check()} == {Severity.OK}
+    findings = opened.hooks.registry_check()
+    assert {each.severity for each in findings} == {Severity.OK}
+    definitions = {each.subject: each.message for each in findings if each.subject.startswith("CRD ")}
+    wanted = ("serviceentries", "destinationrules") if granted.mode == "istio" else ()
+    assert set(definitions) == {f"CRD {each}.networking.istio.io" for each in wanted}
+    assert all(message.startswith("served in v1") for message in definitions.values())
     for change in (service, imported_service("stock", address="203.0.113.9")):
         (outcome,) = opened.hooks.registry_apply(changes=[WriteImport(change)])
         assert outcome.status is Status.APPLIED, outcome.reason

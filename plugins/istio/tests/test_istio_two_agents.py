@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.backends.consul import Consul
 from tests.backends.kubernetes import OwnKubernetes
@@ -144,6 +145,52 @@ def test_plain_kubernetes_imports_as_a_service_without_selector(
     found = wait_until(lambda: cluster.all(ENDPOINTS).get("orders-west-example"), within=PATIENCE)
     assert found["subsets"][0]["addresses"] == [{"ip": "203.0.113.7"}]
     assert "selector" not in cluster.get(SERVICES, "orders-west-example")["spec"]
+
+
+def test_one_agent_has_two_clusters_by_two_contexts_of_one_kubeconfig(
+    west: Mesh, east: Mesh, launch: Callable[[Mesh], AgentProcess], cluster: Any, kubernetes_binaries: Any
+) -> None:
+    second = OwnKubernetes(*kubernetes_binaries)
+    try:
+        second.start()
+        second.install_crds()
+        other = type(cluster)(second, second.make_namespace("other"))
+        documents = [yaml.safe_load(each.kubernetes.kubeconfig.read_text()) for each in (cluster, other)]
+        merged = documents[0] | {"clusters": [], "users": [], "contexts": []}
+        for name, document in zip(("here", "there"), documents, strict=True):
+            merged["clusters"].append({"name": name, "cluster": document["clusters"][0]["cluster"]})
+            merged["users"].append({"name": name, "user": document["users"][0]["user"]})
+            merged["contexts"].append({"name": name, "context": {"cluster": name, "user": name}})
+        (east.folder / "kubeconfig").write_text(yaml.safe_dump(merged | {"current-context": "here"}))
+        registries = {
+            name: {
+                "kind": "istio",
+                "kubeconfig": "kubeconfig",
+                "context": name,
+                "namespaces": [each.namespace],
+                "import_namespace": each.namespace,
+            }
+            for name, each in (("here", cluster), ("there", other))
+        }
+        east.configure({"west": west.peer()}, registries=registries)
+        west.configure({"east": east.peer()})
+        write_service(west, "orders")
+        stock, mail = cluster.add_service("stock"), other.add_service("mail")
+        launch(west)
+        launch(east)
+        for each in (cluster, other):
+            wait_until(lambda each=each: "orders-west-example" in each.all(ENTRIES), within=PATIENCE)
+        published = {f"{stock}.east.example", f"{mail}.east.example"}
+        wait_until(lambda: set(west.imported("east")) == published, within=PATIENCE)
+        marks = {
+            each.get(ENTRIES, "orders-west-example")["metadata"]["labels"]["hamlet.federation/registry"]
+            for each in (cluster, other)
+        }
+        assert marks == {"here", "there"}
+        west.remove_service("orders")
+        wait_until(lambda: not cluster.all(ENTRIES) and not other.all(ENTRIES), within=PATIENCE)
+    finally:
+        second.close()
 
 
 def test_a_consul_and_an_istio_mesh_federate(

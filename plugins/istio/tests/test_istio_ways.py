@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +157,24 @@ def test_a_kubeconfig_with_several_contexts_and_a_rotated_token_file(
         opened.hooks.registry_imports()
     (tmp_path / "token").write_text("admin-token")
     assert opened.hooks.registry_imports() == []
+
+
+def test_without_any_setting_the_kubeconfig_of_the_environment_is_used(
+    own_kubernetes: OwnKubernetes, tmp_path: Path
+) -> None:
+    """In a process of its own: the client reads the variable when it is imported."""
+    lines = (
+        "from pathlib import Path",
+        "from hamlet_istio.connection import Connection",
+        "from hamlet_istio.options import IstioOptions",
+        "print(Connection(IstioOptions(), Path('.')).host)",
+    )
+    environment = {**os.environ, "KUBECONFIG": str(own_kubernetes.kubeconfig)}
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == own_kubernetes.server, done.stderr
 
 
 def test_a_way_that_does_not_exist_is_said(cluster: Any, open_registry: Callable[..., Any]) -> None:

@@ -26,7 +26,7 @@ def findings(
     """Look at one thing after the other; stop at the first that makes the rest pointless."""
     try:
         version = connection.call("GET", "/version")
-        yield _version(connection.host, version)
+        yield version_finding(connection.host, version)
         yield from _definitions(discovery, options)
         apis = _apis(discovery)
         places = {
@@ -47,7 +47,8 @@ def findings(
         )
 
 
-def _version(host: str, version: dict[str, str]) -> Finding:
+def version_finding(host: str, version: dict[str, str]) -> Finding:
+    """Whether a server is new enough, by what its `/version` says."""
     digits = tuple(int("".join(filter(str.isdigit, version.get(key, ""))) or 0) for key in ("major", "minor"))
     said = f"{host} answers: Kubernetes {version.get('gitVersion', '?')}"
     if digits < OLDEST:
