@@ -49,7 +49,7 @@ class Writer:
             self._table.refresh()
             with Rounds(self._client, self._table) as rounds:
                 thinned = self._begin(changes, rounds, outcomes)
-                self._finish(rounds, outcomes)
+                self._finish(rounds, changes, outcomes)
             self._drop_empty(thinned)
         except RegistryUnavailable as error:
             self._table.invalidate()
@@ -83,10 +83,11 @@ class Writer:
         decided: set[ImportKey] = set()
         thinned: set[str] = set()
         for position, change in enumerate(changes):
-            if change.key in decided:  # it is decided on what the earlier change makes of it
-                self._finish(rounds, outcomes)
+            key = change.key
+            if key in decided:  # it is decided on what the earlier change makes of it
+                self._finish(rounds, changes, outcomes)
                 decided.clear()
-            decided.add(change.key)
+            decided.add(key)
             unit = self._decide(position, change, names, outcomes)
             if unit is not None:
                 rounds.add(unit)
@@ -106,9 +107,9 @@ class Writer:
         outcomes[position] = _outcome(change, Status.APPLIED)
         return None
 
-    def _finish(self, rounds: Rounds, outcomes: dict[int, Outcome]) -> None:
+    def _finish(self, rounds: Rounds, changes: Sequence[ImportChange], outcomes: dict[int, Outcome]) -> None:
         """Wait for what was handed over; what conflicts is decided anew, on what stands then, and tried once more."""
-        conflicts = self._record(rounds.finish(), outcomes)
+        conflicts = self._record(rounds.finish(), changes, outcomes)
         if not conflicts:
             return
         for node in {unit.node for unit, _ in conflicts}:
@@ -122,13 +123,15 @@ class Writer:
             unit = self._decide(old.position, old.change, names, outcomes)
             if unit is not None:
                 rounds.add(unit)
-        for unit, reason in self._record(rounds.finish(), outcomes):
+        for unit, reason in self._record(rounds.finish(), changes, outcomes):
             outcomes[unit.position] = _outcome(unit.change, Status.RETRY, f"{unit.change.key.name}: {reason}")
 
-    def _record(self, made: Made, outcomes: dict[int, Outcome]) -> list[tuple[Unit, str]]:
+    def _record(
+        self, made: Made, changes: Sequence[ImportChange], outcomes: dict[int, Outcome]
+    ) -> list[tuple[Unit, str]]:
         """Note what became of units; return those in conflict with what stands."""
-        for unit in made.made:
-            outcomes[unit.position] = _outcome(unit.change, Status.APPLIED)
+        for position in made.made:
+            outcomes[position] = _outcome(changes[position], Status.APPLIED)
         conflicts = []
         for unit, reason in made.failed:
             if any(known in reason for known in CONFLICTS):

@@ -10,10 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from consul import base
+from pydantic import Field, TypeAdapter
 
 from hamlet_consul.errors import ConsulDenied
 from hamlet_consul.transport import Pending, Transport, wait_text
@@ -33,14 +34,46 @@ class Answer:
     data: Any
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenService:
+    """What Consul says of a service that a transaction wrote, as far as it is news: its new index."""
+
+    index: Annotated[int, Field(alias="ModifyIndex")]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenNode:
+    """What Consul says of a node that a transaction wrote."""
+
+    index: Annotated[int, Field(alias="ModifyIndex")]
+    meta: Annotated[dict[str, str] | None, Field(alias="Meta")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One result of a transaction. Deletions have none; of a check or a key nothing is read."""
+
+    service: Annotated[WrittenService | None, Field(alias="Service")] = None
+    node: Annotated[WrittenNode | None, Field(alias="Node")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    results: Annotated[list[Written] | None, Field(alias="Results")]
+
+
+_APPLIED = TypeAdapter(_Applied)
+"""Makes objects only of what is read: in bulk, those of whole answers keep the garbage collector busy."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TxnResult:
-    """What became of a transaction: the entries it wrote, or the errors by the number of their operation.
+    """What became of a transaction: what it wrote, in order, or the errors by the number of their operation.
 
     A transaction with errors changed nothing.
     """
 
-    written: tuple[dict[str, Any], ...] = ()
+    written: tuple[Written, ...] = ()
     errors: tuple[tuple[int, str], ...] = ()
 
 
@@ -184,7 +217,7 @@ def _found(response: Any) -> Any:
 
 def _txn(response: Any) -> TxnResult:
     if response.code == 200:
-        return TxnResult(written=tuple(orjson.loads(response.body)["Results"] or ()))
+        return TxnResult(written=tuple(_APPLIED.validate_json(response.body).results or ()))
     if response.code == 409:
         errors = json.loads(response.body)["Errors"] or ()
         return TxnResult(errors=tuple((error["OpIndex"], error["What"]) for error in errors))

@@ -6,7 +6,7 @@ The one thing it writes is the node of a peer that has none yet.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hamlet_consul.client import Client, Operation
 from hamlet_consul.entries import Entry, entries_for, key_of, new_node
@@ -19,7 +19,7 @@ class InTheWay(InvalidService):
     """Something of someone else stands where the import would: the message names it."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """What one change needs: entries to write and entries to delete on one node, together or not at all.
 
@@ -29,8 +29,8 @@ class Unit:
     position: int
     change: ImportChange
     node: str
-    write: list[Entry] = field(default_factory=list)
-    delete: list[Entry] = field(default_factory=list)
+    write: tuple[Entry, ...] = ()
+    delete: tuple[Entry, ...] = ()
 
     def operations(self) -> list[Operation]:
         """As a transaction takes them; deletions first, so that an ID may change its name."""
@@ -89,26 +89,34 @@ class Decider:
 
     def decide(self, position: int, change: ImportChange, names: Names) -> Unit:
         """What the change needs, which may be nothing; `InvalidService` when it cannot be made as it is."""
-        node = node_name(self._context.mesh, change.key.peer)
+        key = change.key
+        node = node_name(self._context.mesh, key.peer)
         held = self._table.get(node)
-        unit = Unit(position=position, change=change, node=node)
-        mine = held.of(change.key) if held and held.node.belongs_to(self._context) else []
+        mine = held.of(key) if held and held.node.belongs_to(self._context) else ()
         if not isinstance(change, WriteImport):
-            unit.delete = mine
-            return unit
+            return Unit(position=position, change=change, node=node, delete=mine)
         name = names.choose(change.service.local_name, mine)
-        wanted = {entry.id: entry for entry in entries_for(change.service, name)}
-        held = self._ensure_node(node, change.key.peer)
-        mine = held.of(change.key)
-        for entry in wanted.values():
+        wanted = entries_for(change.service, name)
+        held = self._ensure_node(node, key.peer)
+        write = []
+        for entry in wanted:
             stands = held.entries.get(entry.id)
-            if stands is not None and key_of(stands, change.key.peer) is None:
+            if stands is None:
+                write.append(entry)
+                continue
+            if key_of(stands, key.peer) is None:
                 message = f"the service {stands.id!r} on node {node!r} is in the way and does not carry our mark"
                 raise InTheWay(message)
-            if stands is None or not entry.same_as(stands):
-                unit.write.append(entry.at(stands.index) if stands else entry)
-        unit.delete = [entry for entry in mine if entry.id not in wanted]
-        return unit
+            if not entry.same_as(stands):
+                write.append(entry.at(stands.index))
+        ids = {entry.id for entry in wanted}
+        return Unit(
+            position=position,
+            change=change,
+            node=node,
+            write=tuple(write),
+            delete=tuple(entry for entry in held.of(key) if entry.id not in ids),
+        )
 
     def _ensure_node(self, name: str, peer: str) -> Held:
         """Have the node of a peer; `InTheWay` when another's stands in its place."""

@@ -19,7 +19,7 @@ from hamlet_consul.naming import (
     node_name,
     split_values,
 )
-from hamlet_core.api import AdapterContext, ImportedService, ImportKey, InvalidService, StandingImport
+from hamlet_core.api import AdapterContext, ImportedService, ImportKey, Instance, InvalidService, StandingImport
 
 NODE_ADDRESS = "192.0.2.1"
 """Of the synthetic nodes: of TEST-NET-1 (RFC 5737), no address of anything. Every entry has its own."""
@@ -109,47 +109,56 @@ def entry_from(service: Mapping[str, Any]) -> Entry:
 def entries_for(imported: ImportedService, name: str) -> tuple[Entry, ...]:
     """The entries that an import has under `name`; `InvalidService` when Consul cannot hold them."""
     service = imported.service
-    places = [(instance, endpoint) for instance in service.instances for endpoint in service.endpoints_of(instance)]
-    if not places:
+    places = [(instance, service.endpoints_of(instance)) for instance in service.instances]
+    count = sum(len(endpoints) for _, endpoints in places)
+    if not count:
         message = f"{imported.local_name} has no instance with an endpoint"
         raise InvalidService(message)
-    shared = {
+    entries: list[Entry] = []
+    for instance, endpoints in places:
+        common = _meta(imported, instance, count)
+        tags = tuple(dict.fromkeys((*service.tags, instance.id, instance.protocol.lower())))
+        for endpoint in endpoints:
+            meta = dict(common)
+            entry = Entry(
+                id=f"{name}:{len(entries)}",
+                name=name,
+                address=endpoint.address,
+                port=endpoint.port,
+                tags=tags,
+                meta=meta,
+            )
+            meta[WRITTEN] = entry.written  # of all the rest
+            entries.append(entry)
+    return tuple(entries)
+
+
+def _meta(imported: ImportedService, instance: Instance, count: int) -> dict[str, str]:
+    """What all `count` entries of an import say that are of this instance."""
+    service = imported.service
+    said = {
         PEER: imported.peer,
         SERVICE: service.name,
         LOCAL_NAME: imported.local_name,
         DIGEST: imported.digest,
-        ENTRIES: str(len(places)),
+        ENTRIES: str(count),
         "fqdn": service.fqdn,
         "sans": ",".join(service.sans),
         "description": service.description,
+        "protocol": instance.protocol.lower(),
+        "hamlet-instance": instance.id,
+        "sni": instance.sni,
+        "hostname": instance.hostname,
     }
-    entries = []
-    for number, (instance, endpoint) in enumerate(places):
-        own = {
-            "protocol": instance.protocol.lower(),
-            "hamlet-instance": instance.id,
-            "sni": instance.sni,
-            "hostname": instance.hostname,
-        }
-        meta = split_values({key: value for key, value in (*shared.items(), *own.items()) if value})
-        meta |= label_meta(service.labels, KEYS_LIMIT - 1 - len(meta))
-        if len(meta) + 1 > KEYS_LIMIT:
-            message = (
-                f"{imported.local_name} has too long a description or too many SANs for the"
-                f" {KEYS_LIMIT} pairs of meta that Consul keeps of a service"
-            )
-            raise InvalidService(message)
-        entry = Entry(
-            id=f"{name}:{number}",
-            name=name,
-            address=endpoint.address,
-            port=endpoint.port,
-            tags=tuple(dict.fromkeys((*service.tags, instance.id, instance.protocol.lower()))),
-            meta=meta,
+    meta = split_values({key: value for key, value in said.items() if value})
+    meta |= label_meta(service.labels, KEYS_LIMIT - 1 - len(meta))
+    if len(meta) + 1 > KEYS_LIMIT:
+        message = (
+            f"{imported.local_name} has too long a description or too many SANs for the"
+            f" {KEYS_LIMIT} pairs of meta that Consul keeps of a service"
         )
-        meta[WRITTEN] = entry.written  # of all the rest
-        entries.append(entry)
-    return tuple(entries)
+        raise InvalidService(message)
+    return meta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

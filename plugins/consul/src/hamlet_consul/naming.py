@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from itertools import chain
 
 NAME_LIMIT = 63
 KEYS_LIMIT = 64
 VALUE_LIMIT = 512
 _HASH = 8
 _NO_LABEL = re.compile(r"[^a-z0-9-]")
+_NO_KEY = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def node_name(mesh: str, peer: str) -> str:
@@ -76,7 +76,7 @@ def label_meta(labels: Mapping[str, str], room: int) -> dict[str, str]:
     """
     meta: dict[str, str] = {}
     for key, value in sorted(labels.items()):
-        plain = "label-" + re.sub(r"[^A-Za-z0-9_-]", "-", key)
+        plain = "label-" + _NO_KEY.sub("-", key)
         fits = len(plain) <= 128 and len(value.encode()) <= VALUE_LIMIT and plain not in meta
         if fits and len(meta) < room:
             meta[plain] = value
@@ -85,9 +85,8 @@ def label_meta(labels: Mapping[str, str], room: int) -> dict[str, str]:
 
 def fingerprint(parts: Iterable[str], meta: Mapping[str, str], without: str) -> str:
     """A short digest of what was written, by which an edit of someone else shows; one key of the meta has no part."""
-    left = dict(meta)
-    left.pop(without, None)
-    text = "\0".join([*parts, *chain.from_iterable(sorted(left.items()))])
+    pairs = [part for key in sorted(meta) if key != without for part in (key, meta[key])]
+    text = "\0".join([*parts, *pairs])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

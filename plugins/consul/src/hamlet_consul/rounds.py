@@ -16,7 +16,7 @@ from typing import Self
 
 import orjson
 
-from hamlet_consul.client import TXN_OPERATIONS, Client, PendingTxn, TxnResult
+from hamlet_consul.client import TXN_OPERATIONS, Client, PendingTxn, TxnResult, Written
 from hamlet_consul.decide import Unit
 from hamlet_consul.table import ImportTable
 from hamlet_core.api import RegistryUnavailable
@@ -25,15 +25,18 @@ TXN_BYTES = 256 * 1024
 """Most bytes of one transaction: half of what Consul takes (`limits.txn_max_req_len`)."""
 AT_ONCE = 2
 """Transactions under way: Consul has the next one before its answer to the last was read."""
-Written = tuple[Unit, list[bytes]]
+Encoded = tuple[Unit, list[bytes]]
 """A unit, and its operations as they are sent."""
 
 
 @dataclass(slots=True)
 class Made:
-    """What became of units: made, or failed with Consul's reason. `error`: some could not be tried."""
+    """What became of units: made, by their positions, or failed with Consul's reason.
 
-    made: list[Unit] = field(default_factory=list)
+    `error`: some could not be tried.
+    """
+
+    made: list[int] = field(default_factory=list)
     failed: list[tuple[Unit, str]] = field(default_factory=list)
     error: RegistryUnavailable | None = None
 
@@ -46,9 +49,9 @@ class Rounds:
 
     def __init__(self, client: Client, table: ImportTable) -> None:
         self._client, self._table = client, table
-        self._batch: list[Written] = []
+        self._batch: list[Encoded] = []
         self._operations = self._size = 0
-        self._under_way: deque[tuple[list[Written], PendingTxn]] = deque()
+        self._under_way: deque[tuple[list[Encoded], PendingTxn]] = deque()
         self._result = Made()
 
     def __enter__(self) -> Self:
@@ -90,7 +93,7 @@ class Rounds:
                 self._make(batch)
                 return
             for unit, _ in batch:
-                self._table.expect(unit.node, unit.write)
+                self._table.expect(unit.write)
             pending = self._client.begin_transaction([text for _, texts in batch for text in texts])
             self._under_way.append((batch, pending))
         except RegistryUnavailable as error:
@@ -109,7 +112,7 @@ class Rounds:
         except RegistryUnavailable as error:
             self._result.error = self._result.error or error
 
-    def _make(self, units: Sequence[Written]) -> None:
+    def _make(self, units: Sequence[Encoded]) -> None:
         """Make these, one transaction at a time, and without those that fail."""
         left = list(units)
         while left:
@@ -118,17 +121,17 @@ class Rounds:
                 return
             left = self._without(left, failed)
 
-    def _without(self, units: Sequence[Written], failed: dict[int, str]) -> list[Written]:
+    def _without(self, units: Sequence[Encoded], failed: dict[int, str]) -> list[Encoded]:
         """Report those that failed, by their numbers; return the others."""
         self._result.failed += [(units[number][0], reason) for number, reason in failed.items()]
         return [each for number, each in enumerate(units) if number not in failed]
 
-    def _attempt(self, units: Sequence[Written]) -> dict[int, str]:
+    def _attempt(self, units: Sequence[Encoded]) -> dict[int, str]:
         """Try to make these together: the reasons by the number of the unit that failed, nothing then is made."""
         texts = [text for _, texts in units for text in texts]
-        written: tuple[dict[str, object], ...] = ()
+        written: tuple[Written, ...] = ()
         for unit, _ in units:
-            self._table.expect(unit.node, unit.write)
+            self._table.expect(unit.write)
         for start in range(0, len(texts), TXN_OPERATIONS):
             # More than one round only for a single import of more entries than a transaction takes.
             result = self._client.transact_texts(texts[start : start + TXN_OPERATIONS])
@@ -140,18 +143,18 @@ class Rounds:
         self._note(units, TxnResult(written=written))
         return {}
 
-    def _note(self, units: Sequence[Written], result: TxnResult) -> None:
+    def _note(self, units: Sequence[Encoded], result: TxnResult) -> None:
         """Take over what Consul wrote: its results are in the order of the operations, deletions have none."""
-        written = iter(result.written)
+        written = (each.service for each in result.written if each.service is not None)
         for unit, _ in units:
             for entry in unit.delete:
                 self._table.note_deleted(unit.node, entry.id)
             for entry in unit.write:
-                self._table.note(unit.node, entry.at(next(written)["Service"]["ModifyIndex"]))
-            self._result.made.append(unit)
+                self._table.note(unit.node, entry.at(next(written).index))
+            self._result.made.append(unit.position)
 
 
-def _owner(units: Sequence[Written], operation: int) -> int:
+def _owner(units: Sequence[Encoded], operation: int) -> int:
     """The number of the unit that has this operation."""
     for number, (_, texts) in enumerate(units):
         operation -= len(texts)

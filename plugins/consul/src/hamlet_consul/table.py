@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeVar
 
-from hamlet_consul.client import Client
+from hamlet_consul.client import Client, Written
 from hamlet_consul.entries import PEER, Entry, PeerNode, entry_from, key_of, owner_meta, standing
 from hamlet_consul.errors import ConsulDenied
 from hamlet_consul.sight import MEND, confirm_gone, require_sight
@@ -20,48 +20,58 @@ INDEXES_KEPT = 1024
 """Of our latest writes: the watch is woken by them and need not look for what changed."""
 
 
+Group = TypeVar("Group", ImportKey, str)
+
+
 class Held:
     """A node and what is on it, whoever put it there: by ID, and what is ours also by its import."""
 
     def __init__(self, node: PeerNode, entries: Iterable[Entry] = ()) -> None:
         self.node = node
         self.entries: dict[str, Entry] = {}
-        self._of: dict[ImportKey, dict[str, Entry]] = {}
-        self._named: dict[str, dict[str, str]] = {}
+        self._of: dict[ImportKey, tuple[Entry, ...]] = {}
+        self._named: dict[str, tuple[Entry, ...]] = {}
         for entry in entries:
             self.put(entry)
 
-    def of(self, key: ImportKey) -> list[Entry]:
+    def of(self, key: ImportKey) -> tuple[Entry, ...]:
         """The entries of one import."""
-        return list(self._of.get(key, {}).values())
+        return self._of.get(key, ())
+
+    def named(self, service: str) -> tuple[Entry, ...]:
+        """The entries here that have this Consul name, whoever put them there."""
+        return self._named.get(service, ())
 
     def local_names(self, service: str) -> set[str]:
         """The local names of the imports here that have this Consul name."""
-        return set(self._named.get(service, {}).values())
+        peer = self.node.meta.get(PEER, "")
+        return {entry.local_name for entry in self.named(service) if key_of(entry, peer) is not None}
 
     def put(self, entry: Entry) -> None:
         """The entry stands, whatever had its ID before."""
-        self.drop(entry.id)
+        if entry.id in self.entries:
+            self.drop(entry.id)
         self.entries[entry.id] = entry
+        self._named[entry.name] = (*self.named(entry.name), entry)
         key = key_of(entry, self.node.meta.get(PEER, ""))
         if key is not None:
-            self._of.setdefault(key, {})[entry.id] = entry
-            self._named.setdefault(entry.name, {})[entry.id] = entry.local_name
+            self._of[key] = (*self.of(key), entry)
 
-    def drop(self, entry_id: str) -> Entry | None:
-        """The entry is gone; return what it was."""
+    def drop(self, entry_id: str) -> None:
+        """The entry is gone."""
         old = self.entries.pop(entry_id, None)
-        key = key_of(old, self.node.meta.get(PEER, "")) if old else None
-        if old is not None and key is not None:
-            for group, of in ((self._of, key), (self._named, old.name)):
-                _discard(group, of, entry_id)
-        return old
+        if old is None:
+            return
+        _discard(self._named, old.name, old)
+        key = key_of(old, self.node.meta.get(PEER, ""))
+        if key is not None:
+            _discard(self._of, key, old)
 
 
-def _discard(groups: dict[Any, dict[str, Any]], group: Any, entry_id: str) -> None:
-    groups[group].pop(entry_id)
-    if not groups[group]:
-        del groups[group]
+def _discard(groups: dict[Group, tuple[Entry, ...]], group: Group, entry: Entry) -> None:
+    left = tuple(each for each in groups.pop(group) if each is not entry)
+    if left:
+        groups[group] = left
 
 
 class ImportTable:
@@ -71,7 +81,7 @@ class ImportTable:
         self._client = client
         self._context = context
         self._nodes: dict[str, Held] = {}
-        self._tags: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {}
+        self._expected: dict[str, tuple[str, ...]] = {}
         self._indexes: deque[int] = deque(maxlen=INDEXES_KEPT)
         self._complete = False
         self._lock = threading.Lock()
@@ -96,6 +106,8 @@ class ImportTable:
 
         A Consul that lost its data shows by that. An entry that someone edited does not: writing it will fail.
         """
+        with self._lock:
+            self._expected.clear()  # what was written is known by now; at worst the watch reads a service more
         if not self._complete:
             self.load()
             return
@@ -143,45 +155,43 @@ class ImportTable:
 
     def local_names(self, service: str) -> set[str]:
         """The local names of our imports that have this Consul name."""
-        return {
-            local_name
-            for held in tuple(self._nodes.values())
-            if held.node.belongs_to(self._context)
-            for local_name in held.local_names(service)
-        }
+        found: set[str] = set()
+        for held in self._nodes.values():
+            if held.named(service) and held.node.belongs_to(self._context):
+                found |= held.local_names(service)
+        return found
 
-    def note_node(self, node: PeerNode, written: Iterable[dict[str, Any]]) -> Held:
+    def note_node(self, node: PeerNode, written: Iterable[Written]) -> Held:
         """A node was written; these are the transaction's results."""
-        made = next(result["Node"] for result in written if "Node" in result)
+        made = next(each.node for each in written if each.node is not None)
         old = self._nodes.get(node.name)
         held = Held(
-            PeerNode(name=node.name, meta=made.get("Meta") or {}, index=made["ModifyIndex"]),
+            PeerNode(name=node.name, meta=made.meta or {}, index=made.index),
             old.entries.values() if old else (),
         )
         self._replace(node.name, held)
         return held
 
-    def expect(self, name: str, entries: Iterable[Entry]) -> None:
+    def expect(self, entries: Iterable[Entry]) -> None:
         """These are about to be written: the watch may see them before the answer is here."""
         with self._lock:
             for entry in entries:
-                self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
+                known = self._expected.get(entry.name)
+                self._expected[entry.name] = (*known, *entry.tags) if known else entry.tags
 
     def note(self, name: str, entry: Entry) -> None:
         """An entry of a node was written, and has its new index."""
         with self._lock:
             if name in self._nodes:  # if not, someone took it out meanwhile
                 self._nodes[name].put(entry)
-            self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
             if not self._indexes or self._indexes[-1] != entry.index:
                 self._indexes.append(entry.index)
 
     def note_deleted(self, name: str, entry_id: str) -> None:
         """An entry of a node was deleted."""
         with self._lock:
-            gone = self._nodes[name].drop(entry_id) if name in self._nodes else None
-            if gone is not None:
-                self._tags.get(gone.name, {}).pop((name, entry_id), None)
+            if name in self._nodes:
+                self._nodes[name].drop(entry_id)
 
     def forget(self, name: str) -> None:
         """A node is gone."""
@@ -190,7 +200,8 @@ class ImportTable:
     def tags(self, service: str) -> set[str]:
         """The tags that entries of ours give to a service of this name: for the thread that watches."""
         with self._lock:
-            return {tag for tags in self._tags.get(service, {}).values() for tag in tags}
+            known = {tag for held in self._nodes.values() for entry in held.named(service) for tag in entry.tags}
+            return known.union(self._expected.get(service, ()))
 
     def wrote_at(self, index: int) -> bool:
         """Whether a write of ours has this index: for the thread that watches."""
@@ -199,10 +210,6 @@ class ImportTable:
 
     def _replace(self, name: str, held: Held | None) -> None:
         with self._lock:
-            old = self._nodes.pop(name, None)
-            for entry in old.entries.values() if old else ():
-                self._tags.get(entry.name, {}).pop((name, entry.id), None)
+            self._nodes.pop(name, None)
             if held is not None:
                 self._nodes[name] = held
-                for entry in held.entries.values():
-                    self._tags.setdefault(entry.name, {})[name, entry.id] = entry.tags
