@@ -185,6 +185,7 @@ class ImportedService:
     local_name: str
     service: FederatedService
     route: Route | None = None
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
     def endpoints_of(self, instance: Instance) -> tuple[Endpoint, ...]:
         """Where workloads of this mesh connect to for `instance`: by the route, or as the owner says."""
@@ -200,6 +201,11 @@ class ImportedService:
     @property
     def digest(self) -> str:
         """A stable digest (hex) of the whole content: equal exactly when a rewrite would change nothing."""
+        if not self._digest:  # it is asked for by the plan, by the records of it and by every adapter
+            object.__setattr__(self, "_digest", self._content_digest())
+        return self._digest
+
+    def _content_digest(self) -> str:
         service = self.service
         content = (
             self.peer,
