@@ -260,9 +260,10 @@ def test_the_admin_socket_is_its_owners_alone(linked: tuple[Mesh, Mesh]) -> None
     assert (west.folder / "hamlet.sock").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_demo_tells_a_program_what_happened() -> None:
+@pytest.mark.parametrize(("options", "called"), [((), True), (("--no-gateway",), False)])
+def test_the_demo_tells_a_program_what_happened(options: tuple[str, ...], called: bool) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "hamlet_core", "demo", "--json"],
+        [sys.executable, "-m", "hamlet_core", "demo", "--json", *options],
         capture_output=True,
         text=True,
         timeout=120,
@@ -272,3 +273,4 @@ def test_the_demo_tells_a_program_what_happened() -> None:
     steps = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(steps) >= 6
     assert all(step["ok"] and step["seconds"] >= 0 and step["step"] for step in steps)
+    assert any("through both gateways" in step["step"] for step in steps) is called
