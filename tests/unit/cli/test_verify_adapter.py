@@ -124,6 +124,40 @@ def test_a_live_folder_is_verified_and_nothing_of_others_is_touched(verify: Veri
     assert verify("file", "--yes", "--partial").returncode == 0
 
 
+HANDS = f"""
+import importlib.util
+spec = importlib.util.spec_from_file_location("folder", {str(ROOT / "plugins/file/tests/conftest.py")!r})
+folder = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folder)
+
+class Hands(folder.FolderBackend):
+    def remove_foreign(self, service):
+        self.path(service).unlink()
+
+def make(options):
+    (options.path / "services").rmdir()
+    return Hands(options.path)
+"""
+
+
+def test_a_live_folder_passes_every_check_when_hands_are_given(verify: Verify, tmp_path: Path) -> None:
+    (tmp_path / "hands.py").write_text(HANDS)  # it is found from the current folder
+    done = verify("file", "--yes", "--json", "--backend", "hands:make")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (report["failed"], report["not_run"], report["left_behind"]) == (0, 0, [])
+    assert [path for path in (tmp_path / "mesh" / "imported").rglob("*") if path.is_file()] == []
+    assert list((tmp_path / "mesh" / "services").iterdir()) == []
+
+
+def test_what_the_hands_cannot_take_out_again_is_reported(verify: Verify, tmp_path: Path) -> None:
+    (tmp_path / "hands.py").write_text(HANDS.replace("def remove_foreign", "def not_there"))
+    done = verify("file", "--yes", "--backend", "hands:make")
+    assert done.returncode == 1
+    assert "left behind: entry of others stock.hamletverify-east.example" in done.stdout
+    assert "has no remove_foreign" in done.stdout
+
+
 def test_the_report_for_a_person_has_each_rule_with_what_it_demands(verify: Verify, tmp_path: Path) -> None:
     done = verify("file", "--yes", "--html", "report.html")
     assert "R8  One change that fails MUST NOT fail the others." in done.stdout
