@@ -37,7 +37,8 @@ def test_every_field_hook_command_and_metric_is_in_the_list() -> None:
         value = getattr(hamlet_core.api, name)
         if dataclasses.is_dataclass(value):
             for field in dataclasses.fields(value):
-                assert f"\n{name}.{field.name}: {field.type}" in text
+                listed = f"\n{name}.{field.name}: {field.type}" in text
+                assert listed is not field.name.startswith("_"), f"{name}.{field.name}"
     for hook in surface.hooks_of(RegistrySpec):
         assert f"\nRegistrySpec.{hook}(" in text
     for command in COMMANDS:
