@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ class Server:
             pass
 
     def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # closed already
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         for connection in self._connections:
             connection.close()
@@ -195,7 +196,7 @@ class Mesh:
             ports.append(endpoint.port)
         return ports
 
-    def connect(self, sni: str, leaf: Leaf | None, alpn: Sequence[str] = ()) -> ssl.SSLSocket:
+    def connect(self, sni: str | None, leaf: Leaf | None, alpn: Sequence[str] = ()) -> ssl.SSLSocket:
         """A TLS connection to this mesh's ingress, which is checked by hand where that matters."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -211,7 +212,7 @@ class Mesh:
             raw.close()
             raise
 
-    def ask(self, sni: str, leaf: Leaf | None, data: bytes = b"hello") -> bytes:
+    def ask(self, sni: str | None, leaf: Leaf | None, data: bytes = b"hello") -> bytes:
         """What comes back for `data`; empty when the ingress refuses the caller, at whatever moment."""
         try:
             with self.connect(sni, leaf) as connection:

@@ -1,22 +1,208 @@
-"""A call through both gateways: egress, mTLS, ingress, service."""
+"""Calls through both gateways: egress, mTLS, ingress, service."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import http.client
+import http.server
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
 
-from tests.backends.envoy import Mesh, Server, send
+import grpc
+import pytest
+
+from hamlet_core.api import Endpoint, Instance, Protocol, Route
+from tests.backends.envoy import DEADLINE, Mesh, Server, send, wait_for
+from tests.support.ports import free_port
+
+MakeMesh = Callable[..., Mesh]
+MakeServer = Callable[..., Server]
 
 
-def joined(west: Mesh, east: Mesh) -> None:
+@pytest.fixture
+def two(make_mesh: MakeMesh) -> tuple[Mesh, Mesh]:
+    west, east = make_mesh("west"), make_mesh("east")
     west.trust(east.peer())
     east.trust(west.peer())
+    return west, east
 
 
-def test_bytes_cross_from_one_mesh_to_the_other(
-    make_mesh: Callable[..., Mesh], server: Callable[..., Server]
-) -> None:
-    west, east, echo = make_mesh("west"), make_mesh("east"), server()
-    joined(west, east)
-    assert west.gateway.gateway_publish((west.publishes("orders", echo, to=["east"]),)) == {}
+class _Hello(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = f"{self.path} for {self.headers['Host']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[Endpoint]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hello)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Endpoint(address="127.0.0.1", port=server.server_address[1])
+    server.shutdown()
+    server.server_close()
+
+
+def published(mesh: Mesh, name: str, endpoint: Endpoint, protocol: Protocol) -> None:
+    server = type("At", (), {"endpoint": endpoint})()
+    route = mesh.publishes(name, server, to=["east"], protocol=protocol)
+    assert mesh.gateway.gateway_publish((route,)) == {}
+
+
+def test_bytes_cross_from_one_mesh_to_the_other(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    assert west.gateway.gateway_publish((west.publishes("orders", server(), to=["east"]),)) == {}
     (port,) = east.imports(west.offers("orders"))
     assert send(port) == b"hello"
+
+
+def test_an_http_request_crosses_with_its_host_as_it_was(two: tuple[Mesh, Mesh], web: Endpoint) -> None:
+    west, east = two
+    published(west, "shop", web, Protocol.HTTP)
+    (port,) = east.imports(west.offers("shop", protocol="HTTP"))
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    for path in ("/one", "/two"):  # on one connection
+        client.request("GET", path, headers={"Host": "shop.west.example"})
+        assert client.getresponse().read() == f"{path} for shop.west.example".encode()
+    client.close()
+
+
+def test_a_grpc_call_crosses(two: tuple[Mesh, Mesh]) -> None:
+    west, east = two
+    handler = grpc.method_handlers_generic_handler(
+        "demo.Echo", {"Say": grpc.unary_unary_rpc_method_handler(lambda request, _: b"said " + request)}
+    )
+    serving = grpc.server(futures.ThreadPoolExecutor(2), handlers=(handler,))
+    place = Endpoint(address="127.0.0.1", port=serving.add_insecure_port("127.0.0.1:0"))
+    serving.start()
+    try:
+        published(west, "talk", place, Protocol.GRPC)
+        (port,) = east.imports(west.offers("talk", protocol="GRPC"))
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert channel.unary_unary("/demo.Echo/Say")(b"this", timeout=DEADLINE) == b"said this"
+    finally:
+        serving.stop(None).wait()
+
+
+def test_large_bodies_and_the_end_of_one_direction_cross(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    west.gateway.gateway_publish((west.publishes("orders", server(), to=["east"]),))
+    (port,) = east.imports(west.offers("orders"))
+    sent, received = b"x" * 3_000_000, b""
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        writer = threading.Thread(target=lambda: (connection.sendall(sent), connection.shutdown(socket.SHUT_WR)))
+        writer.start()
+        while piece := connection.recv(1 << 20):
+            received += piece
+        writer.join()
+    assert received == sent
+
+
+def test_a_server_that_speaks_first_is_heard(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    west.gateway.gateway_publish((west.publishes("mail", server(greeting=b"220 ready"), to=["east"]),))
+    (port,) = east.imports(west.offers("mail"))
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        assert connection.recv(100) == b"220 ready"
+
+
+def test_each_port_of_a_service_has_its_own_way(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    routes = []
+    for name, number in (("web", 80), ("rpc", 90)):
+        route = west.publishes(f"{name}.shop", server(name), to=["east"], port=number)
+        routes.append(route)
+    assert west.gateway.gateway_publish(routes) == {}
+    offer = west.offers("shop")
+    instances = tuple(
+        Instance(id=name, protocol="TCP", metadata={"sni": f"{name}.shop.west.example"}) for name in ("web", "rpc")
+    )
+    offer = dataclasses.replace(offer, service=dataclasses.replace(offer.service, instances=instances))
+    answer = east.gateway.gateway_import((offer,), ())[offer.key]
+    assert isinstance(answer, Route)
+    ports = {name: endpoints[0].port for name, endpoints in answer.endpoints.items()}
+    assert send(ports["web"]) == b"webhello"
+    assert send(ports["rpc"]) == b"rpchello"
+
+
+@pytest.mark.parametrize("subset", ["", "v1"])
+def test_istios_names_lead_to_the_port_of_the_service(
+    two: tuple[Mesh, Mesh], server: MakeServer, subset: str
+) -> None:
+    west, east = two
+    west.gateway.gateway_publish(
+        [
+            west.publishes("orders", server("eighty"), to=["east"]),
+            west.publishes("old.orders", server("other"), to=["east"], port=81),
+        ]
+    )
+    name = f"outbound_.80_.{subset}_.orders.west.example"
+    (port,) = east.imports(west.offers("orders", sni=name))
+    assert send(port) == b"eightyhello"
+    for wrong in ("outbound_.81_._.orders.west.example", "outbound_.80_._.x.orders.west.example"):
+        assert west.ask(wrong, east.own) == b""
+
+
+def test_several_endpoints_take_turns_and_a_dead_one_is_left_out(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    first, second = server("a"), server("b")
+    west.gateway.gateway_publish((west.publishes("orders", first, second, to=["east"]),))
+    (port,) = east.imports(west.offers("orders"))
+    assert {send(port) for _ in range(6)} == {b"ahello", b"bhello"}
+    second.close()
+    assert [send(port) for _ in range(10)] == [b"ahello"] * 10
+
+
+def test_a_dead_ingress_address_costs_no_call(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    west.gateway.gateway_publish((west.publishes("orders", server(), to=["east"]),))
+    dead = Endpoint(address="127.0.0.1", port=free_port())
+    alive = Endpoint(address="127.0.0.1", port=west.port)
+    (port,) = east.imports(west.offers("orders", endpoints=(dead, alive)))
+    assert [send(port) for _ in range(10)] == [b"hello"] * 10
+
+
+def test_an_address_that_is_a_name_is_looked_up(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    west.gateway.gateway_publish((west.publishes("orders", server(), to=["east"]),))
+    named = Endpoint(address="localhost", port=west.port)
+    (port,) = east.imports(west.offers("orders", endpoints=(named,)))
+    wait_for(lambda: send(port) == b"hello", "answer by way of a name")
+
+
+def test_a_new_service_and_new_endpoints_disturb_no_standing_connection(
+    two: tuple[Mesh, Mesh], server: MakeServer
+) -> None:
+    west, east = two
+    orders = west.publishes("orders", server("old "), to=["east"])
+    west.gateway.gateway_publish((orders,))
+    (port,) = east.imports(west.offers("orders"))
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        connection.sendall(b"1")
+        assert connection.recv(10) == b"old 1"
+        moved = west.publishes("orders", server("new "), to=["east"])
+        west.gateway.gateway_publish((moved, west.publishes("stock", server(), to=["east"])))
+        east.imports(west.offers("orders"), west.offers("stock"))
+        wait_for(lambda: send(port, b"2") == b"new 2", "call to the new endpoint")
+        connection.sendall(b"3")
+        assert connection.recv(10) == b"old 3"
+
+
+def test_what_returns_is_in_force(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    echo = server()
+    for turn in range(8):
+        names = [f"s{turn}", f"s{turn + 1}"]
+        west.gateway.gateway_publish([west.publishes(name, echo, to=["east"]) for name in names])
+        ports = east.imports(*(west.offers(name) for name in names))
+        assert [send(port) for port in ports] == [b"hello", b"hello"], turn
+        assert west.ask(f"s{turn - 1}.west.example", east.own) == b"", turn

@@ -13,6 +13,15 @@ from hamlet_envoy.xds import Json
 
 FILE, CLUSTERS, LISTENERS, LOG = "bootstrap.json", "cds.json", "lds.json", "envoy.log"
 """The files in the gateway's directory: the first one, those watched, and the log of a managed Envoy."""
+_COUNTED = (
+    r"(cluster_manager|listener_manager|sds|server|main_thread|filesystem|tcp)\..*",
+    r"cluster\..*\.(membership_(total|healthy)|outlier_detection\.ejections_active)",
+    r"cluster\..*\.upstream_cx_(total|active|connect_fail|connect_timeout|none_healthy|[rt]x_bytes_total)",
+    r"listener\..*\.(downstream_cx_(total|active)|no_filter_chain_match)",
+    r"(cluster|listener)\..*\.ssl\.(handshake|connection_error|no_certificate|fail_verify_.*)",
+)
+"""The statistics that are kept: of the hundreds that Envoy has for each service most are about HTTP, and looking
+through all of them takes longer than a change does."""
 _LONGEST_SOCKET = 107
 """Linux: the longest path of a Unix socket, in bytes."""
 
@@ -42,6 +51,11 @@ def bootstrap(mesh: str, place: Path | Address, directory: Path) -> Json:
     return {
         "node": {"id": f"hamlet-{mesh}", "cluster": "hamlet"},
         "admin": {"address": admin},
+        "stats_config": {
+            "stats_matcher": {
+                "inclusion_list": {"patterns": [{"safe_regex": {"regex": pattern}} for pattern in _COUNTED]}
+            }
+        },
         "dynamic_resources": {"cds_config": watched(CLUSTERS), "lds_config": watched(LISTENERS)},
     }
 

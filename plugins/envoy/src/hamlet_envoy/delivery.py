@@ -7,10 +7,11 @@ those that go), then listeners, then clusters without those that went, then secr
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hamlet_core.api import GatewayUnavailable
@@ -22,8 +23,14 @@ from hamlet_envoy.rendering import Rendered
 from hamlet_envoy.xds import Json
 
 _CDS, _LDS = "cluster_manager.cds", "listener_manager.lds"
+_WATCHED = {CLUSTERS: _CDS, LISTENERS: _LDS}
 _WARMING = ("cluster_manager.warming_clusters", "listener_manager.total_listeners_warming")
-_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.1
+_REFUSALS = ("update_rejected", "update_failure")
+_VERSIONS = r"(cluster_manager\.cds|listener_manager\.lds|sds\.[^.]*)\.version_text"
+_ALL = "|".join((r"(.*\.)(version_text|update_rejected|update_failure)", *map(re.escape, _WARMING)))
+_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05
+_THOROUGH = 10
+"""Every how many looks the counters are asked for too, which cost more."""
 
 
 class Rejected(Exception):
@@ -54,76 +61,74 @@ class Delivery:
         Raises `Rejected` with what stood before in force again, and `GatewayUnavailable` when Envoy does not
         answer; before anything is written if it does not answer at all.
         """
-        self._counters(_CDS)
-        before = {name: (self._directory / name).read_bytes() for name in (CLUSTERS, LISTENERS)}
+        known = self._admin.stats(_ALL)
+        before = {name: (self._directory / name).read_bytes() for name in _WATCHED}
         standing: dict[str, Json] = {each["name"]: each for each in json.loads(before[CLUSTERS])["resources"]}
-        self._put_secrets(wanted.secrets)
+        gone = standing.keys() - wanted.clusters.keys()
+        names = [*wanted.clusters, *wanted.listeners]
+        secrets = {name: _file([content]) for name, content in wanted.secrets.items()}
+        for name, (_, content) in secrets.items():
+            write_file(xds.secret_path(name, self._directory), content)
+        versions = {f"sds.{name}.version_text": version for name, (version, _) in secrets.items()}
+        self._settle({stat: version for stat, version in versions.items() if stat in known})
         try:
-            self._put(CLUSTERS, _CDS, {**standing, **wanted.clusters}.values(), wanted)
-            self._put(LISTENERS, _LDS, wanted.listeners.values(), wanted)
-            self._put(CLUSTERS, _CDS, wanted.clusters.values(), wanted)
+            self._put(CLUSTERS, {**standing, **wanted.clusters}.values(), known, names)
+            self._put(LISTENERS, wanted.listeners.values(), known, names)
+            if gone:
+                self._put(CLUSTERS, wanted.clusters.values(), known, names)
         except Rejected:
             for name, content in before.items():
                 write_file(self._directory / name, content, again=True)
             raise
-        self._settle_secrets(wanted.secrets)
+        self._settle(versions, thorough=True)
         self._drop_secrets(wanted.secrets)
 
-    def _put(self, name: str, stat: str, resources: Iterable[Json], wanted: Rendered) -> None:
+    def _put(self, name: str, resources: Iterable[Json], known: Mapping[str, str], names: Sequence[str]) -> None:
+        """Write one of the two files, and wait until Envoy has taken or refused it."""
+        stat = _WATCHED[name]
         version, content = _file(resources)
-        before = self._counters(stat)
+        running = known.get(f"{stat}.version_text") == version
         log = self._log_size()
-        write_file(self._directory / name, content, again=before.get("version_text") != version)
-        end = time.monotonic() + self._timeout
-        pause = _FIRST_LOOK
-        while True:
-            now = self._counters(stat)
-            if now.get("version_text") == version and all(now.get(each) == "0" for each in _WARMING):
-                return
-            if any(_number(now, each) > _number(before, each) for each in ("update_rejected", "update_failure")):
-                reason = self._reason(log)
-                names = [*wanted.clusters, *wanted.listeners]
-                raise Rejected(f"Envoy rejected {name}: {reason}", culprits(reason, names))
-            if time.monotonic() > end:
-                message = f"Envoy did not take {name} within {self._timeout:g} s"
-                raise GatewayUnavailable(message, mend="see its log; it may be short of processors, or warming up")
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_LOOK)
+        if not write_file(self._directory / name, content, again=not running) and running:
+            return
 
-    def _put_secrets(self, secrets: Mapping[str, Json]) -> None:
-        """Write them, and wait for those that Envoy uses already."""
-        for name, content in secrets.items():
-            write_file(xds.secret_path(name, self._directory), _file([content])[1])
-        self._settle_secrets(secrets)
+        def is_rejected(now: Mapping[str, str]) -> bool:
+            return any(_number(now, f"{stat}.{each}") > _number(known, f"{stat}.{each}") for each in _REFUSALS)
 
-    def _settle_secrets(self, secrets: Mapping[str, Json]) -> None:
-        """Wait until every secret that Envoy uses is the present one."""
-        versions = {name: _file([content])[0] for name, content in secrets.items()}
+        if not self._wait({f"{stat}.version_text": version}, is_rejected):
+            reason = self._reason(log)
+            raise Rejected(f"Envoy rejected {name}: {reason}", culprits(reason, names))
+
+    def _settle(self, versions: Mapping[str, str], *, thorough: bool = False) -> None:
+        """Wait for those of `versions` that Envoy knows; `thorough`: and until nothing waits for something else."""
+        if versions or thorough:
+            self._wait(versions, lambda _: False, thorough=thorough)
+
+    def _wait(
+        self, versions: Mapping[str, str], is_rejected: Callable[[Mapping[str, str]], bool], *, thorough: bool = False
+    ) -> bool:
+        """Wait until Envoy says `versions` of those that it knows; False when it refused."""
         end = time.monotonic() + self._timeout
-        pause = _FIRST_LOOK
-        while True:
-            used = self._admin.stats(r"sds\.[^.]*\.version_text")
-            late = [
-                name for name, version in versions.items() if used.get(f"sds.{name}.version_text", version) != version
-            ]
-            if not late:
-                return
+        for look in itertools.count(1):
+            counters = thorough or look % _THOROUGH == 0
+            now = self._admin.stats(_ALL if counters else _VERSIONS, texts_only=not counters)
+            late = [stat for stat, version in versions.items() if now.get(stat, version) != version]
+            warming = [stat for stat in _WARMING if thorough and _number(now, stat)]
+            if not late and not warming:
+                return True
+            if counters and is_rejected(now):
+                return False
             if time.monotonic() > end:
-                message = f"Envoy did not take {xds.secret_path(late[0], self._directory)} in {self._timeout:g} s"
-                raise GatewayUnavailable(message, mend="its log says what is wrong with the certificate or bundle")
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_LOOK)
+                message = f"Envoy did not take what it was given within {self._timeout:g} s: {(late or warming)[0]}"
+                raise GatewayUnavailable(message, mend="its log says why; or it is short of processors")
+            time.sleep(min(_FIRST_LOOK * 2**look, _LONGEST_LOOK))
+        return False
 
     def _drop_secrets(self, secrets: Mapping[str, Json]) -> None:
         kept = {xds.secret_path(name, self._directory) for name in secrets}
         for path in self._directory.glob("sds-*.json"):
             if path not in kept:
                 path.unlink(missing_ok=True)
-
-    def _counters(self, stat: str) -> dict[str, str]:
-        names = "version_text|update_rejected|update_failure"
-        found = self._admin.stats(rf"{re.escape(stat)}\.({names})|" + "|".join(map(re.escape, _WARMING)))
-        return {name.removeprefix(f"{stat}."): value for name, value in found.items()}
 
     def _log_size(self) -> int:
         with contextlib.suppress(OSError):

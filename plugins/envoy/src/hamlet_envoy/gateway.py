@@ -100,7 +100,9 @@ class EnvoyGateway:
     def gateway_publish(self, routes: Sequence[PublishRoute]) -> PublishRefusals:
         """Make the ingress lead to the endpoints of `routes`."""
         with self._lock:
-            rendered = self._apply(replace(self._remembered, published=tuple(routes)))
+            rendered = self._apply(
+                replace(self._remembered, published=tuple(sorted(routes, key=lambda route: route.sni)))
+            )
         return rendered.publish_refused
 
     @hookimpl
@@ -111,7 +113,9 @@ class EnvoyGateway:
         wanted = {route.key: route for route in routes}
         with self._lock:
             kept = {route.key: route for route in self._remembered.imported if route.key in keep}
-            rendered = self._apply(replace(self._remembered, imported=tuple({**kept, **wanted}.values())))
+            together = {**kept, **wanted}
+            ordered = tuple(together[key] for key in sorted(together))
+            rendered = self._apply(replace(self._remembered, imported=ordered))
         return {
             key: rendered.import_refused[key] if key in rendered.import_refused else self._route(route, rendered)
             for key, route in wanted.items()
@@ -183,6 +187,7 @@ class EnvoyGateway:
                 {route.sni: route for route in wanted.published},
                 {route.key: route for route in wanted.imported},
                 ports=wanted.ports,
+                last_port=wanted.last_port,
                 rejected=rejected,
                 ingress_pair=self._pair,
                 watches=_watches(),
@@ -205,7 +210,8 @@ class EnvoyGateway:
             self._rejection = ""
         ports = dict(wanted.ports) | dict(rendered.ports)
         ways = {egress.way_name(r.key, i.id) for r in wanted.imported for i in r.service.instances}
-        self._remembered = replace(wanted, ports={way: port for way, port in ports.items() if way in ways})
+        kept = {way: port for way, port in ports.items() if way in ways}
+        self._remembered = replace(wanted, ports=kept, last_port=rendered.last_port)
         self._rendered = rendered
         try:
             state.save(self._directory, self._remembered)

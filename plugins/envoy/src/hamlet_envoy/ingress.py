@@ -115,34 +115,19 @@ def _matcher(routes: list[PublishRoute]) -> Json:
             },
         }
     }
-    ways = {(route.fqdn, route.port.port): route for route in reversed(routes)}
-    forms = [
-        {
-            "predicate": {
-                "single_predicate": {
-                    "input": _SNI,
-                    "value_match": {"safe_regex": {"google_re2": {}, "regex": istio_form(fqdn, port)}},
-                }
-            },
-            "on_match": _leads_to(route_name(route.sni)),
-        }
-        for (fqdn, port), route in sorted(ways.items())
-    ]
-    if forms:
-        matcher["on_no_match"] = {
-            "matcher": {
-                "matcher_tree": {
-                    "input": _SNI,
-                    "prefix_match_map": {"map": {"outbound_.": {"matcher": {"matcher_list": {"matchers": forms}}}}},
-                }
+    ways = {(route.port.port, route.fqdn.lower()): route for route in reversed(routes)}
+    by_port: dict[str, list[Json]] = {}
+    for (port, fqdn), route in sorted(ways.items()):
+        by_port.setdefault(f"outbound_.{port}_.", []).append(
+            {
+                "predicate": {"single_predicate": {"input": _SNI, "value_match": {"suffix": f"_.{fqdn}"}}},
+                "on_match": _leads_to(route_name(route.sni)),
             }
-        }
+        )
+    if by_port:
+        forms = {prefix: {"matcher": {"matcher_list": {"matchers": each}}} for prefix, each in by_port.items()}
+        matcher["on_no_match"] = {"matcher": {"matcher_tree": {"input": _SNI, "prefix_match_map": {"map": forms}}}}
     return matcher
-
-
-def istio_form(fqdn: str, port: int) -> str:
-    """The regular expression (RE2, whole text) of Istio's server names for a port of a host, of any subset."""
-    return rf"outbound_\.{port}_\.[^.]*_\.{re.escape(fqdn.lower())}"
 
 
 def _leads_to(chain: str) -> Json:

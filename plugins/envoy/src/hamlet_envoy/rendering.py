@@ -31,6 +31,7 @@ class Rendered:
     clusters: Mapping[str, Json]
     listeners: Mapping[str, Json]
     ports: Mapping[str, int]
+    last_port: int
     publish_refused: Mapping[str, Refused]
     import_refused: Mapping[ImportKey, Refused]
 
@@ -64,6 +65,7 @@ def render(
     imported: Mapping[ImportKey, ImportRoute],
     *,
     ports: Mapping[str, int],
+    last_port: int,
     rejected: Mapping[str, str],
     ingress_pair: tuple[str, str] | None,
     watches: int,
@@ -91,7 +93,7 @@ def render(
     callable_routes = [route for key, route in imported.items() if key not in import_refused]
     given: Mapping[str, int] = {}
     if options.egress is not None:
-        given = _ports(options.egress, callable_routes, ports, is_free, import_refused)
+        given, last_port = _ports(options.egress, callable_routes, ports, last_port, is_free, import_refused)
         for route in callable_routes:
             if route.key in import_refused:
                 continue
@@ -104,6 +106,7 @@ def render(
         clusters=clusters,
         listeners=listeners,
         ports=given,
+        last_port=last_port,
         publish_refused=publish_refused,
         import_refused=import_refused,
     )
@@ -164,21 +167,22 @@ def _ports(
     options: EgressOptions,
     routes: list[ImportRoute],
     before: Mapping[str, int],
+    last: int,
     is_free: Callable[[int], bool],
     refused: dict[ImportKey, Refused],
-) -> Mapping[str, int]:
-    """The ports of `routes`; those for whom none is left join `refused`."""
+) -> tuple[Mapping[str, int], int]:
+    """The ports of `routes`, and the last one given; those for whom none is left join `refused`."""
     ways = {
         route.key: [egress.way_name(route.key, instance.id) for instance in route.service.instances]
         for route in routes
     }
-    allocation = allocate((way for names in ways.values() for way in names), before, options.range, is_free)
+    allocation = allocate((way for names in ways.values() for way in names), before, options.range, last, is_free)
     for key, names in ways.items():
         if not allocation.without.isdisjoint(names):
             refused[key] = Refused(
                 f"all ports of {options.ports} are taken, and it needs {len(names)}: widen `egress.ports`"
             )
-    return allocation.ports
+    return allocation.ports, allocation.last
 
 
 def _crowded() -> Refused:

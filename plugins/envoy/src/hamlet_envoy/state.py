@@ -18,11 +18,15 @@ from hamlet_envoy.trust import Epoch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """Everything, empty at first. `ports` are by the name of the way out."""
+    """Everything, empty at first.
+
+    `ports` are by the name of the way out, `last_port` is the one that was given last.
+    """
 
     published: tuple[PublishRoute, ...] = ()
     imported: tuple[ImportRoute, ...] = ()
     ports: Mapping[str, int] = field(default_factory=dict)
+    last_port: int = 0
     epochs: Mapping[str, Epoch] = field(default_factory=dict)
 
 

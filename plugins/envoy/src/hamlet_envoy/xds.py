@@ -49,7 +49,7 @@ def secret_source(name: str, directory: Path) -> Json:
     return {
         "name": name,
         "sds_config": {
-            "path_config_source": {"path": str(secret_path(name, directory))},
+            "path_config_source": {"path": f"{directory}/{_secret_file(name)}"},
             "resource_api_version": "V3",
         },
     }
@@ -57,7 +57,11 @@ def secret_source(name: str, directory: Path) -> Json:
 
 def secret_path(name: str, directory: Path) -> Path:
     """The file of the secret `name`."""
-    return directory / f"sds-{name}.json"
+    return directory / _secret_file(name)
+
+
+def _secret_file(name: str) -> str:
+    return f"sds-{name}.json"
 
 
 def secret(name: str, **content: Any) -> Json:
