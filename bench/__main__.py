@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import consul, fanout, istio, latency, memory, silent, sync
+from bench import consul, envoy, fanout, istio, latency, memory, silent, sync
 from bench.measure import Row
 from bench.report import machine, table
 from bench.setting import FULL, QUICK, TINY, Setting
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "silent": silent.run,
     "consul": consul.run,
     "istio": istio.run,
+    "envoy": envoy.run,
 }
 
 

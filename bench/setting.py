@@ -21,7 +21,8 @@ class Sizes:
     """Numbers of services, consumers, messages and rounds.
 
     `sync` pairs services with rounds; `fan_out` pairs consumers with the messages that each of them gets;
-    `consul_imports` pairs imports with rounds, `consul_changes` registrations with services that stand.
+    `consul_imports` pairs imports with rounds, `consul_changes` registrations with services that stand;
+    `envoy_calls` calls on a connection with rounds.
     """
 
     sync: tuple[tuple[int, int], ...]
@@ -38,6 +39,9 @@ class Sizes:
     consul_imports: tuple[int, int]
     consul_changes: tuple[int, int]
     consul_services: tuple[int, ...]
+    envoy_calls: tuple[int, int]
+    envoy_services: tuple[int, ...]
+    envoy_changes: int
 
 
 FULL = Sizes(
@@ -55,6 +59,9 @@ FULL = Sizes(
     consul_imports=(5_000, 7),
     consul_changes=(500, 200),
     consul_services=(100, 1_000, 5_000),
+    envoy_calls=(2_000, 5),
+    envoy_services=(10, 500, 2_000),
+    envoy_changes=10,
 )
 QUICK = Sizes(
     sync=((500, 2),),
@@ -71,6 +78,9 @@ QUICK = Sizes(
     consul_imports=(1_000, 3),
     consul_changes=(60, 50),
     consul_services=(100, 1_000),
+    envoy_calls=(500, 3),
+    envoy_services=(10, 500),
+    envoy_changes=5,
 )
 TINY = Sizes(
     sync=((20, 1),),
@@ -87,6 +97,9 @@ TINY = Sizes(
     consul_imports=(70, 1),
     consul_changes=(3, 2),
     consul_services=(10,),
+    envoy_calls=(20, 1),
+    envoy_services=(3,),
+    envoy_changes=2,
 )
 
 
