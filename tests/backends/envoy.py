@@ -109,29 +109,40 @@ class Mesh:
         names = (f"*.{self.domain}",) if dns is None else dns
         return self.mint.leaf(f"spiffe://{domain or self.domain}/{workload}", dns=names, extensions=SIGNING)
 
-    def open(self) -> EnvoyGateway:
-        options = EnvoyOptions.model_validate(
+    @property
+    def pid(self) -> int | None:
+        """Of the Envoy that the gateway keeps running."""
+        process = self.gateway._process
+        return process.pid if process else None
+
+    @staticmethod
+    def options(
+        listen: int, first: int, ports: int, ingress: Mapping[str, Any] | None = None, **more: Any
+    ) -> EnvoyOptions:
+        return EnvoyOptions.model_validate(
             {
                 "directory": "envoy",
                 "threads": 1,
                 "drain": "1s",
                 "ingress": {
-                    "listen": f"127.0.0.1:{self.port}",
-                    "advertise": [f"127.0.0.1:{self.port}"],
-                    **self.ingress,
+                    "listen": f"127.0.0.1:{listen}",
+                    "advertise": [f"127.0.0.1:{listen}"],
+                    **(ingress or {}),
                 },
                 "egress": {
                     "bind": "127.0.0.1",
                     "advertise": "127.0.0.1",
-                    "ports": f"{self.first}-{self.first + self.ports - 1}",
+                    "ports": f"{first}-{first + ports - 1}",
                 },
-                **self.extra,
+                **more,
             }
         )
+
+    def open(self) -> EnvoyGateway:
         context = AdapterContext(
             name="gateway", mesh=self.name, domain=self.domain, trust_domain=self.domain, directory=self.folder
         )
-        return EnvoyGateway(options, context)
+        return EnvoyGateway(self.options(self.port, self.first, self.ports, self.ingress, **self.extra), context)
 
     def close(self) -> None:
         self.gateway.gateway_close()

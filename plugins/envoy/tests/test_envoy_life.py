@@ -32,11 +32,6 @@ def serial(mesh: Mesh, sni: str) -> int:
     return x509.load_der_x509_certificate(certificate).serial_number
 
 
-def pid(mesh: Mesh) -> int | None:
-    process = mesh.gateway._process
-    return process.pid if process else None
-
-
 def restarted(mesh: Mesh, *peers: Mesh) -> None:
     mesh.gateway.gateway_close()
     mesh.gateway = mesh.open()
@@ -146,10 +141,10 @@ def test_a_killed_envoy_is_started_again_with_what_it_had(two: tuple[Mesh, Mesh]
     west, east = two
     west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
     (port,) = east.imports(west.offers("orders"))
-    before = pid(east)
+    before = east.pid
     assert before is not None
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: pid(east) not in (None, before), "new process")
+    wait_for(lambda: east.pid not in (None, before), "new process")
     wait_for(lambda: send(port) == b"hello", "answer through the new process")
     assert east.imports(west.offers("orders"), west.offers("stock"))[0] == port
 
