@@ -1,38 +1,30 @@
 """The adapter of kind `consul` on real Consuls: writing in bulk, a registration's way between two, requests a change.
 
-Consul is found, or fetched once, as the tests do it. Bare is HTTP on one kept connection: transactions of 64
-operations with the same content, encoded beforehand, their answers not looked at; or a blocking query.
+Consul is found, or fetched once, as the tests do it. Writing in bulk is measured in `bench.consul_bulk`; bare is a
+blocking query elsewhere.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from hamlet_consul.client import TXN_OPERATIONS
-from hamlet_consul.entries import entries_for
-from hamlet_consul.options import ConsulOptions
 from hamlet_consul.registry import ConsulRegistry
 
+from bench import consul_bulk
+from bench.consul_opened import opened, real_consul
 from bench.measure import Row, alone, compared, percentile
 from bench.setting import Setting
-from hamlet_core.api import AdapterContext, Batch, ImportedService, Snapshot, Status, Stop, WriteImport
-from hamlet_core.api.testing import imported_service
+from hamlet_core.api import Batch, Snapshot, Stop
 from tests.backends.consul import Consul
-from tests.backends.install import ensure
 from tests.support.meshes import Mesh
 from tests.support.processes import AgentProcess, wait_until
 
 MILLI = 1000.0
-CALLS = (5_000, 500)
-"""Changes handed to the adapter in one call: all, and as many as the agent does."""
 WAITING = ("health/state", "catalog/services", "config/service-defaults")
 """The queries that stay open: what wakes them is answered by them."""
 PATIENCE = 60.0
@@ -40,83 +32,7 @@ PATIENCE = 60.0
 
 def run(setting: Setting) -> list[Row]:
     """Measure all three."""
-    return [*_bulk(setting), *_latency(setting), *_requests(setting)]
-
-
-# --- bulk
-
-
-def _bulk(setting: Setting) -> list[Row]:
-    count, rounds = setting.sizes.consul_imports
-    imports = [imported_service(f"service-{number:05}") for number in range(count)]
-    bare: list[float] = []
-    ours: dict[int, list[float]] = {size: [] for size in CALLS}
-    unchanged: list[float] = []
-    with _consul("bulk") as consul:
-        bodies = _bodies(imports)
-        for number in range(rounds):
-            setting.step(f"{count:,} imports: round {number + 1} of {rounds}")
-            bare.append(_bare_bulk(consul, bodies))
-            for size in CALLS:
-                written, again = _our_bulk(consul, imports, size)
-                ours[size].append(written)
-                unchanged.append(again)
-    note = "reference: /v1/txn of 64 operations; 70 % of its rate is a ratio of 1.43"
-    return [
-        *(
-            compared("consul", f"{count:,} imports into an empty Consul, {size:,} a call", "s", times, bare, note)
-            for size, times in ours.items()
-        ),
-        alone("consul", f"{count:,} imports, nothing to change", "s", unchanged, "listed, decided; no transaction"),
-    ]
-
-
-def _bodies(imports: list[ImportedService]) -> list[bytes]:
-    """The transactions that write the same entries without a condition."""
-    operations = [
-        {"Service": {"Verb": "set", "Node": "bare", "Service": entry.service()}}
-        for one in imports
-        for entry in entries_for(one, one.local_name.replace(".", "-"))
-    ]
-    starts = range(0, len(operations), TXN_OPERATIONS)
-    return [json.dumps(operations[start : start + TXN_OPERATIONS]).encode() for start in starts]
-
-
-def _bare_bulk(consul: Consul, bodies: list[bytes]) -> float:
-    consul.do("PUT", "/v1/catalog/register", {"Node": "bare", "Address": "192.0.2.1"})
-    with closing(http.client.HTTPConnection("127.0.0.1", consul.port)) as connection:
-        began = time.monotonic()
-        for body in bodies:
-            connection.request("PUT", "/v1/txn", body=body)
-            response = connection.getresponse()
-            response.read()
-            assert response.status == 200, "Consul refused what it is to be measured by"
-        took = time.monotonic() - began
-    consul.wipe()
-    return took
-
-
-def _our_bulk(consul: Consul, imports: list[ImportedService], size: int) -> tuple[float, float]:
-    """Seconds to find the registry empty and write everything; seconds to find it as it should be."""
-    changes = [WriteImport(one) for one in imports]
-
-    def reconcile(registry: ConsulRegistry) -> float:
-        began = time.monotonic()
-        registry.registry_imports()
-        for start in range(0, len(changes), size):
-            outcomes = registry.registry_apply(changes[start : start + size])
-            assert {one.status for one in outcomes} == {Status.APPLIED}, "not everything was written"
-        return time.monotonic() - began
-
-    with closing_registry(consul) as registry:
-        written = reconcile(registry)
-    with closing_registry(consul) as registry:
-        again = reconcile(registry)
-        assert registry.requests.snapshot()["txn"] == 0, "something was written that stood"
-        standing = {one.key: one.digest for one in registry.registry_imports()}
-    assert standing == {one.key: one.digest for one in imports}, "Consul holds something else"
-    consul.wipe()
-    return written, again
+    return [*consul_bulk.run(setting), *_latency(setting), *_requests(setting)]
 
 
 # --- latency
@@ -128,7 +44,7 @@ def _latency(setting: Setting) -> list[Row]:
     bare: list[float] = []
     with ExitStack() as stack:
         meshes = [Mesh(root=setting.root, name=name) for name in ("west", "east")]
-        consuls = [stack.enter_context(_consul(mesh.name)) for mesh in meshes]
+        consuls = [stack.enter_context(real_consul(mesh.name)) for mesh in meshes]
         setting.step(f"two agents, {standing:,} services standing")
         consuls[0].register_many(standing)
         for mesh, consul, other in zip(meshes, consuls, reversed(meshes), strict=True):
@@ -190,7 +106,7 @@ def _requests(setting: Setting) -> list[Row]:
     rows = []
     for count in setting.sizes.consul_services:
         setting.step(f"requests a change at {count:,} services")
-        with _consul("requests") as consul, closing_registry(consul) as registry:
+        with real_consul("requests") as consul, opened(consul) as registry:
             consul.register_many(count)
             stop = Stop()
             state: dict[str, Any] = {}
@@ -247,27 +163,3 @@ def _take(batch: Batch, state: dict[str, Any]) -> None:
             state[change.service.name] = change.service
         else:
             state.pop(change.name, None)
-
-
-@contextmanager
-def closing_registry(consul: Consul) -> Iterator[ConsulRegistry]:
-    """The adapter on this Consul, as an agent of mesh `west` opens it."""
-    options = ConsulOptions(address=consul.address)
-    context = AdapterContext(
-        name="main", mesh="west", domain="west.example", trust_domain="west.example", directory=consul.folder
-    )
-    registry = ConsulRegistry(options, context)
-    try:
-        yield registry
-    finally:
-        registry.registry_close()
-
-
-@contextmanager
-def _consul(datacenter: str) -> Iterator[Consul]:
-    consul = Consul(ensure("consul"), datacenter=datacenter)
-    try:
-        consul.start()
-        yield consul
-    finally:
-        consul.close()
