@@ -28,6 +28,7 @@ from hamlet_core.api import (
     ConfigError,
     Endpoint,
     FederatedService,
+    ImportKey,
     ImportRoute,
     Instance,
     PeerTrust,
@@ -301,6 +302,46 @@ def test_a_server_name_that_is_none_is_refused_on_either_side(sni: str) -> None:
     route = offered("a")
     service = replace(route.service, fqdn=sni, instances=(Instance(id="i", protocol="TCP"),))
     assert egress.refusal(replace(route, service=service), trusted) is not None
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        Endpoint(address="x, egress/east/b.east.example/i: no", port=1),
+        Endpoint(address="", port=1),
+        Endpoint(address="192.0.2.1", port=0),
+        Endpoint(address="192.0.2.1", port=65536),
+    ],
+)
+def test_an_endpoint_that_nobody_could_connect_to_is_refused_on_either_side(endpoint: Endpoint) -> None:
+    trusted = believed(peer("east", ROOT))
+    found = ingress.refusal(replace(published("a", "east"), endpoints=(endpoint,)), trusted)
+    assert found is not None
+    assert "mend the service" in found.reason
+    route = offered("a")
+    refused = egress.refusal(replace(route, service=replace(route.service, endpoints=(endpoint,))), trusted)
+    assert refused is not None
+    assert "endpoints" in refused.reason
+
+
+@pytest.mark.parametrize("san", ["", "a b", "spiffe://east.example/x egress/east/b/i: ", "x\ny", "ü"])
+def test_a_san_that_is_no_name_is_refused(san: str) -> None:
+    route = offered("a")
+    service = replace(route.service, sans=("g.east.example", san))
+    assert egress.refusal(replace(route, service=service), believed(peer("east", ROOT))) is not None
+
+
+def test_names_that_are_not_plain_stand_in_no_resource_as_they_are() -> None:
+    plain = egress.way_name(ImportKey("east", "a.east.example"), "http")
+    odd = [egress.way_name(ImportKey("east", name), "i") for name in (f" {plain}: ", "a/b", "ü", "")]
+    assert plain == "egress/east/a.east.example/http"
+    assert len(set(odd)) == 4
+    assert all(name.startswith("egress/~") and len(name) == 24 for name in odd)
+
+
+def test_an_ingress_on_all_addresses_takes_those_of_ipv4_too() -> None:
+    both = rendered(ingress={**INGRESS, "listen": "[::]:15443"}).listeners[ingress.LISTENER]
+    assert both["address"]["socket_address"] == {"address": "::", "port_value": 15443, "ipv4_compat": True}
 
 
 def test_more_bundles_than_envoy_may_watch_are_refused_instead_of_its_death() -> None:

@@ -19,6 +19,7 @@ from hamlet_envoy.gateway import EnvoyGateway
 
 from hamlet_core.api import Endpoint, GatewayUnavailable, ImportKey, Ingress, Refused, Severity, Stop, Trust
 from tests.backends.envoy import DEADLINE, Mesh, Server, send, wait_for
+from tests.support.minting import Mint
 
 MakeMesh = Callable[..., Mesh]
 MakeServer = Callable[..., Server]
@@ -189,30 +190,6 @@ time.sleep(600)
     wait_for(lambda: not state.exists() or " Z " in (state / "stat").read_text(), "end of the program")
 
 
-def test_a_service_that_envoy_rejects_is_refused_by_its_reason_and_others_stand(
-    two: tuple[Mesh, Mesh], server: MakeServer
-) -> None:
-    west, east = two
-    west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
-    (port,) = east.imports(west.offers("orders"))
-    taken = socket.create_server(("127.0.0.1", 0))
-    bad = west.offers("bad", endpoints=[Endpoint(address="not an address", port=1)])
-    # a name that no resolver could be asked for is found out by Envoy, not by us
-    worse = west.offers("worse", endpoints=[Endpoint(address="", port=1)])
-    good = west.offers("stock")
-    answers = east.gateway.gateway_import((west.offers("orders"), worse, good, bad), ())
-    taken.close()
-    refused = answers[worse.key]
-    assert isinstance(refused, Refused)
-    assert "Envoy rejected it" in refused.reason
-    assert not isinstance(answers[good.key], Refused)
-    assert send(port) == b"hello"
-    (found,) = [each for each in east.gateway.gateway_check() if each.subject == "configuration"]
-    assert found.severity is Severity.ERROR
-    east.imports(west.offers("orders"))
-    assert all(each.severity is not Severity.ERROR for each in east.gateway.gateway_check())
-
-
 def test_a_port_that_someone_else_took_refuses_that_service_alone(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
     west, east = two
     west.gateway.gateway_publish([west.publishes(name, server(name), to=["east"]) for name in ("a", "b")])
@@ -226,8 +203,12 @@ def test_a_port_that_someone_else_took_refuses_that_service_alone(two: tuple[Mes
         assert isinstance(refused, Refused)
         assert str(port_a) in refused.reason
         assert send(port_b) == b"bhello"
+        (found,) = [each for each in east.gateway.gateway_check() if each.subject == "configuration"]
+        assert found.severity is Severity.ERROR
+        assert str(port_a) in found.message
     assert east.imports(west.offers("a"), west.offers("b")) == [port_a, port_b]
     assert send(port_a) == b"ahello"
+    assert {each.severity for each in east.gateway.gateway_check()} == {Severity.OK}
 
 
 def test_an_ingress_that_envoy_rejects_leaves_what_stood(make_mesh: MakeMesh, server: MakeServer) -> None:
@@ -329,3 +310,46 @@ def test_a_certificate_that_is_none_changes_nothing(
             Trust(certificate=certificate or west.own.pem.decode(), key="no key", peers=(west.peer(),))
         )
     assert west.ask("orders.west.example", west.own) == b"hello"
+
+
+@pytest.mark.parametrize("kept", ["root", "both"])
+def test_certificates_of_an_intermediate_authority_are_believed(
+    make_mesh: MakeMesh, server: MakeServer, kept: str
+) -> None:
+    root = Mint("root")
+    middle = Mint("middle", under=root)
+    bundle = root.pem if kept == "root" else root.pem + middle.pem
+    west, east = make_mesh("west", mint=middle), make_mesh("east", mint=middle)
+    west.trust(east.peer(bundle))
+    east.trust(west.peer(bundle))
+    west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
+    (port,) = east.imports(west.offers("orders"))
+    assert send(port) == b"hello"
+
+
+def test_a_bundle_without_a_root_is_found_since_envoy_lets_none_of_its_callers_in(
+    make_mesh: MakeMesh, server: MakeServer
+) -> None:
+    root = Mint("root")
+    middle = Mint("middle", under=root)
+    west, east = make_mesh("west"), make_mesh("east", mint=middle)
+    west.trust(east.peer())
+    west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
+    assert west.ask("orders.west.example", east.own) == b""
+    (found,) = [each for each in west.gateway.gateway_check() if each.subject == "bundle of east"]
+    assert found.severity is Severity.WARNING
+    west.trust(east.peer(middle.pem + root.pem))
+    assert west.ask("orders.west.example", east.own) == b"hello"
+    assert not [each for each in west.gateway.gateway_check() if each.subject == "bundle of east"]
+
+
+def test_an_owners_ingress_is_believed_by_an_intermediate_authority_alone(
+    make_mesh: MakeMesh, server: MakeServer
+) -> None:
+    middle = Mint("middle", under=Mint("root"))
+    west, east = make_mesh("west", mint=middle), make_mesh("east")
+    west.trust(east.peer())
+    east.trust(west.peer())
+    west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
+    (port,) = east.imports(west.offers("orders"))
+    assert send(port) == b"hello"

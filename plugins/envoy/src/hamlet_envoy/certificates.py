@@ -54,3 +54,8 @@ def authorities(bundle: str) -> dict[str, datetime]:
         certificate.fingerprint(hashes.SHA256()).hex(): certificate.not_valid_after_utc
         for certificate in x509.load_pem_x509_certificates(bundle.encode())
     }
+
+
+def has_root(bundle: str) -> bool:
+    """Whether one of the bundle's authorities has signed itself."""
+    return any(each.subject == each.issuer for each in x509.load_pem_x509_certificates(bundle.encode()))

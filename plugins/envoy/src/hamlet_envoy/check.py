@@ -23,7 +23,7 @@ class Seen:
     """What the gateway knows of itself.
 
     `certificate` is the one that the ingress presents, empty before there is one; `base` is the folder of the
-    configuration file.
+    configuration file; `rootless` are the peers whose bundle has no authority that signed itself.
     """
 
     options: EnvoyOptions
@@ -32,6 +32,7 @@ class Seen:
     domain: str
     certificate: str
     published: Sequence[str]
+    rootless: Sequence[str]
     rejection: str
     pid: int | None
     last_end: str
@@ -43,7 +44,7 @@ def findings(seen: Seen, admin: Admin) -> list[Finding]:
         version = admin.version()
     except GatewayUnavailable as error:
         return [*_program(seen), *_not_running(seen, str(error)), *_ports(seen), *_certificate(seen)]
-    return [*_version(version, f"Envoy at {admin}"), *_rejection(seen), *_certificate(seen)]
+    return [*_version(version, f"Envoy at {admin}"), *_rejection(seen), *_certificate(seen), *_rootless(seen)]
 
 
 def _program(seen: Seen) -> Iterator[Finding]:
@@ -144,3 +145,14 @@ def _certificate(seen: Seen) -> Iterator[Finding]:
         )
     else:
         yield Finding(subject="certificate", severity=Severity.OK, message="its DNS names cover what is published")
+
+
+def _rootless(seen: Seen) -> Iterator[Finding]:
+    if seen.options.ingress is not None:
+        for peer in seen.rootless:
+            yield Finding(
+                subject=f"bundle of {peer}",
+                severity=Severity.WARNING,
+                message="it has intermediate authorities alone, by which Envoy's SPIFFE validator lets nobody in",
+                mend="ask for a bundle with the root, as SPIFFE has it",
+            )

@@ -42,12 +42,13 @@ class Rejected(Exception):
 
 
 class Delivery:
-    """The files of one Envoy. `timeout`: seconds that it may take for one of them."""
+    """The files of one Envoy. `timeout`: seconds that it may take for all of a change."""
 
     def __init__(self, directory: Path, admin: Admin, timeout: float) -> None:
         self._directory = directory
         self._admin = admin
         self._timeout = timeout
+        self._end = 0.0
 
     def prepare(self) -> None:
         """Make sure that Envoy finds the files it watches. Raises `OSError`."""
@@ -61,6 +62,7 @@ class Delivery:
         Raises `Rejected` with what stood before in force again, and `GatewayUnavailable` when Envoy does not
         answer; before anything is written if it does not answer at all.
         """
+        self._end = time.monotonic() + self._timeout
         known = self._admin.stats(_ALL)
         before = {name: (self._directory / name).read_bytes() for name in _WATCHED}
         standing: dict[str, Json] = {each["name"]: each for each in json.loads(before[CLUSTERS])["resources"]}
@@ -108,7 +110,6 @@ class Delivery:
         self, versions: Mapping[str, str], is_rejected: Callable[[Mapping[str, str]], bool], *, thorough: bool = False
     ) -> bool:
         """Wait until Envoy says `versions` of those that it knows; False when it refused."""
-        end = time.monotonic() + self._timeout
         for look in itertools.count(1):
             counters = thorough or look % _THOROUGH == 0
             now = self._admin.stats(_ALL if counters else _VERSIONS, texts_only=not counters)
@@ -118,7 +119,7 @@ class Delivery:
                 return True
             if counters and is_rejected(now):
                 return False
-            if time.monotonic() > end:
+            if time.monotonic() > self._end:
                 message = f"Envoy did not take what it was given within {self._timeout:g} s: {(late or warming)[0]}"
                 raise GatewayUnavailable(message, mend="its log says why; or it is short of processors")
             time.sleep(min(_FIRST_LOOK * 2**look, _LONGEST_LOOK))

@@ -8,17 +8,25 @@ from pathlib import Path
 from hamlet_core.api import ImportKey, ImportRoute, Instance, Refused
 from hamlet_envoy import trust, xds
 from hamlet_envoy.trust import Believed
-from hamlet_envoy.upstream import cluster
+from hamlet_envoy.upstream import cluster, unusable
 from hamlet_envoy.xds import Json
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_SAN = re.compile(r"[!-~]{1,2048}")
 _ISTIO = "outbound_."
 _ALPN = {"HTTP": "http/1.1", "HTTP2": "h2", "GRPC": "h2"}
 
 
 def way_name(key: ImportKey, instance: str) -> str:
-    """The name of one way of calling a service among Envoy's resources, and of its port in the allocation."""
-    return f"egress/{key.peer}/{key.name}/{instance}"
+    """The name of one way of calling a service among Envoy's resources, and of its port in the allocation.
+
+    What an owner says is taken into it as it is where it is plain: Envoy's complaints are searched for such names.
+    """
+    parts = (key.peer, key.name, instance)
+    if all(_PLAIN.fullmatch(part) for part in parts):
+        return "egress/" + "/".join(parts)
+    return f"egress/~{xds.short(*parts)}"
 
 
 def refusal(route: ImportRoute, believed: Believed) -> Refused | None:
@@ -31,8 +39,14 @@ def refusal(route: ImportRoute, believed: Believed) -> Refused | None:
             "its owner names no SANs, so nobody could tell its ingress from another's: the owner has to publish the"
             " names that its ingress presents"
         )
-    if not service.instances or not service.endpoints:
-        return Refused("its owner names no way of calling it (instances) or no endpoints")
+    if odd := [san for san in service.sans if not _SAN.fullmatch(san)]:
+        return Refused(
+            f"{odd[0]!r:.100} among its SANs is no name: the owner has to publish what its ingress presents"
+        )
+    if not service.instances:
+        return Refused("its owner names no way of calling it (instances)")
+    if wrong := unusable(service.endpoints):
+        return Refused(f"its endpoints cannot be used: {wrong}: the owner has to publish others")
     for instance in service.instances:
         if not _NAME.fullmatch(server_name(route, instance)) or len(server_name(route, instance)) > 253:
             return Refused(
@@ -84,7 +98,7 @@ def listener(route: ImportRoute, instance: Instance, believed: Believed, bind: s
     return xds.typed(
         "envoy.config.listener.v3.Listener",
         name=name,
-        address=xds.address(bind, port),
+        address=xds.bound(bind, port),
         enable_reuse_port=False,
         socket_options=xds.keepalive_options(),
         filter_chains=[

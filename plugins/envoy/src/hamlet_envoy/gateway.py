@@ -70,6 +70,9 @@ class EnvoyGateway:
         self._remembered = Remembered()
         self._rendered: Rendered | None = None
         self._rejection = ""
+        self._shown = (
+            ""  # the certificate that the ingress presents; read without the lock, which a call may hold long
+        )
 
     @hookimpl
     def gateway_ingress(self, stop: Stop) -> Iterator[Ingress]:
@@ -130,8 +133,9 @@ class EnvoyGateway:
                 directory=self._directory,
                 base=self._context.directory,
                 domain=self._context.domain,
-                certificate=self._presented(),
+                certificate=self._shown,
                 published=tuple(self._rendered_snis()),
+                rootless=self._rootless(),
                 rejection=self._rejection,
                 pid=self._process.pid if self._process else None,
                 last_end=self._process.last_end if self._process else "",
@@ -158,7 +162,7 @@ class EnvoyGateway:
         begun = time.monotonic()
         while not stop.is_set():
             self._renew_pair()
-            certificate = self._presented()
+            certificate = self._shown
             if certificate:
                 sans = options.sans or (*certificates.uri_names(certificate), *certificates.dns_names(certificate))
                 if not sans:
@@ -213,6 +217,7 @@ class EnvoyGateway:
         kept = {way: port for way, port in ports.items() if way in ways}
         self._remembered = replace(wanted, ports=kept, last_port=rendered.last_port)
         self._rendered = rendered
+        self._shown = self._pair[0] if self._pair else self._believed.certificate
         try:
             state.save(self._directory, self._remembered)
         except OSError as error:
@@ -239,6 +244,7 @@ class EnvoyGateway:
             try:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._directory.chmod(0o700)
+                remembered = state.load(self._directory)
                 self._holds = _take(self._directory / "lock")
                 first = bootstrap(self._context.mesh, self._admin.place, self._directory)
                 write_file(self._directory / FILE, json.dumps(first, indent=1).encode())
@@ -246,7 +252,7 @@ class EnvoyGateway:
             except OSError as error:
                 message = f"the folder {self._directory} cannot be used: {error}"
                 raise GatewayUnavailable(message, mend="let the agent's user read and write it") from error
-            self._remembered = state.load(self._directory)
+            self._remembered = remembered
         if self._options.manage:
             self._run()
         elif not self._admin.is_live():
@@ -271,16 +277,13 @@ class EnvoyGateway:
                 raise GatewayUnavailable(message, mend=f"see {self._directory / LOG}")
             time.sleep(0.05)
 
-    def _presented(self) -> str:
-        """The certificate that the ingress presents, or an empty text while there is none."""
-        with self._lock:
-            if self._rendered is None or self._believed is None:
-                return ""
-            return self._pair[0] if self._pair else self._believed.certificate
-
     def _rendered_snis(self) -> Iterator[str]:
         refused = self._rendered.publish_refused if self._rendered else {}
         return (route.sni for route in self._remembered.published if route.sni not in refused)
+
+    def _rootless(self) -> tuple[str, ...]:
+        peers = self._believed.peers.values() if self._believed else ()
+        return tuple(peer.peer for peer in peers if peer.trust_domain and not certificates.has_root(peer.bundle))
 
     def _read_pair(self) -> bool:
         """Read the ingress's own certificate, where it has one; whether it is another than before."""
@@ -303,16 +306,19 @@ class EnvoyGateway:
         return changed
 
     def _renew_pair(self) -> None:
-        """Present the ingress's own certificate as its files are now."""
-        with self._lock:
+        """Present the ingress's own certificate as its files are now; another time, when a call is under way."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            before = self._pair
             if self._believed is not None and self._read_pair():
                 try:
                     self._apply(self._remembered)
                 except GatewayUnavailable as error:
-                    self._pair = (
-                        (self._pair[0], "") if self._pair else None
-                    )  # read and applied again at the next look
+                    self._pair = before  # so that it is read and applied again at the next look
                     _log.warning("the ingress's new certificate is not in force yet", cause=str(error))
+        finally:
+            self._lock.release()
 
     def _is_free(self, port: int) -> bool:
         """Whether Envoy could listen there, as far as can be told from here."""

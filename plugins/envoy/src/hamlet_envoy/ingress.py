@@ -15,7 +15,7 @@ from hamlet_core.api import Protocol, PublishRoute, Refused
 from hamlet_envoy import trust, xds
 from hamlet_envoy.options import Address
 from hamlet_envoy.trust import Believed
-from hamlet_envoy.upstream import cluster
+from hamlet_envoy.upstream import cluster, unusable
 from hamlet_envoy.xds import Json
 
 LISTENER = "ingress"
@@ -39,6 +39,8 @@ def refusal(route: PublishRoute, believed: Believed) -> Refused | None:
     """Why the ingress will never take this route as it is, or None."""
     if not _NAME.fullmatch(route.sni) or len(route.sni) > 253:
         return Refused(f"the server name {route.sni!r} is no lower-case domain name: publish it under another name")
+    if wrong := unusable(route.endpoints):
+        return Refused(f"its endpoints cannot be used: {wrong}: mend the service in its registry")
     if not trust.audience(route.peers, believed):
         peers = ", ".join(sorted(route.peers)) or "nobody"
         return Refused(
@@ -61,7 +63,7 @@ def listener(
     return xds.typed(
         "envoy.config.listener.v3.Listener",
         name=LISTENER,
-        address=xds.address(listen.host, listen.port),
+        address=xds.bound(listen.host, listen.port),
         # two Envoys on one port would share its connections without a word
         enable_reuse_port=False,
         socket_options=xds.keepalive_options(),

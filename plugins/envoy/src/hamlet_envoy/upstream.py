@@ -6,8 +6,24 @@ from collections.abc import Sequence
 
 from hamlet_core.api import Endpoint
 from hamlet_envoy import xds
-from hamlet_envoy.options import is_ip
+from hamlet_envoy.options import is_ip, parse_host
 from hamlet_envoy.xds import Json
+
+
+def unusable(endpoints: Sequence[Endpoint]) -> str:
+    """What is wrong with the first endpoint that nobody could connect to; empty when all are well.
+
+    They come from elsewhere, and Envoy repeats them when it complains: what is checked here cannot be mistaken there
+    for the name of another service.
+    """
+    for endpoint in endpoints:
+        try:
+            parse_host(endpoint.address)
+        except ValueError as error:
+            return str(error)
+        if not 1 <= endpoint.port <= 65535:
+            return f"{endpoint.port} is no port from 1 to 65535"
+    return "" if endpoints else "it has no endpoints"
 
 
 def cluster(name: str, endpoints: Sequence[Endpoint], transport_socket: Json | None = None) -> Json:

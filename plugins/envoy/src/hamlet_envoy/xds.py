@@ -33,6 +33,14 @@ def address(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
+def bound(host: str, port: int) -> Json:
+    """Where to listen. `::` is every address of the host, those of IPv4 too."""
+    found = address(host, port)
+    if host == "::":
+        found["socket_address"]["ipv4_compat"] = True
+    return found
+
+
 def keepalive_options() -> list[Json]:
     """Socket options of a listener, inherited by what it accepts: Linux numbers, which Envoy passes on."""
     pairs = (
