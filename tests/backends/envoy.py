@@ -96,7 +96,7 @@ class Mesh:
     mint: Mint = field(default_factory=lambda: Mint("an authority"))
     ports: int = 20
     extra: Mapping[str, Any] = field(default_factory=dict)
-    ingress: Mapping[str, Any] = field(default_factory=dict)
+    ingress: Mapping[str, Any] | None = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.domain = f"{self.name}.example"
@@ -116,18 +116,18 @@ class Mesh:
         return process.pid if process else None
 
     @staticmethod
-    def options(
-        listen: int, first: int, ports: int, ingress: Mapping[str, Any] | None = None, **more: Any
-    ) -> EnvoyOptions:
+    def options(listen: int, first: int, ports: int, ingress: Mapping[str, Any] | None, **more: Any) -> EnvoyOptions:
         return EnvoyOptions.model_validate(
             {
                 "directory": "envoy",
                 "threads": 1,
                 "drain": "1s",
-                "ingress": {
+                "ingress": None
+                if ingress is None
+                else {
                     "listen": f"127.0.0.1:{listen}",
                     "advertise": [f"127.0.0.1:{listen}"],
-                    **(ingress or {}),
+                    **ingress,
                 },
                 "egress": {
                     "bind": "127.0.0.1",
@@ -142,7 +142,8 @@ class Mesh:
         context = AdapterContext(
             name="gateway", mesh=self.name, domain=self.domain, trust_domain=self.domain, directory=self.folder
         )
-        return EnvoyGateway(self.options(self.port, self.first, self.ports, self.ingress, **self.extra), context)
+        options = self.options(self.port, self.first, self.ports, self.ingress, **self.extra)
+        return EnvoyGateway(options, context)
 
     def close(self) -> None:
         self.gateway.gateway_close()

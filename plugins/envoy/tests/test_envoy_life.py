@@ -11,13 +11,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from hamlet_envoy.bootstrap import arguments, find_binary
 from hamlet_envoy.gateway import EnvoyGateway
 
-from hamlet_core.api import Endpoint, GatewayUnavailable, ImportKey, Ingress, Refused, Severity, Stop, Trust
+from hamlet_core.api import Endpoint, GatewayUnavailable, ImportKey, Refused, Severity, Stop, Trust
 from tests.backends.envoy import DEADLINE, Mesh, Server, send, wait_for
 from tests.support.minting import Mint
 
@@ -51,7 +52,7 @@ class Told:
     """What `gateway_ingress` yields, from a thread of its own."""
 
     def __init__(self, gateway: EnvoyGateway) -> None:
-        self.ingresses: list[Ingress] = []
+        self.ingresses: list[Any] = []
         self.error: BaseException | None = None
         self.stop = Stop()
         self.thread = threading.Thread(target=self._follow, args=(gateway,), daemon=True)
@@ -110,6 +111,13 @@ def test_the_ingress_tells_the_names_it_presents_and_tells_new_ones(
     assert told.ingresses[1].sans == ("spiffe://west.example/other", "orders.west.example")
 
 
+def test_a_gateway_that_only_leads_out_says_so(make_mesh: MakeMesh, follow: Callable[[Mesh], Told]) -> None:
+    east = make_mesh("east", ingress=None)
+    told = follow(east)
+    wait_for(lambda: told.ingresses, "word of the gateway")
+    assert told.ingresses == [None]
+
+
 def test_an_ingress_without_a_name_is_not_known(make_mesh: MakeMesh, follow: Callable[[Mesh], Told]) -> None:
     west = make_mesh("west")
     told = follow(west)
@@ -158,6 +166,8 @@ def test_after_a_restart_of_the_agent_ports_stay_and_what_is_kept_works(
     first, second, third = east.imports(*(west.offers(name) for name in ("stock", "orders", "shop")))
     restarted(east, west)
     assert send(second) == b"ohello", "before anybody asked for it"
+    assert east.gateway.gateway_import((), None) == {}
+    assert send(second) == b"ohello", "nothing may be taken away before all registries have spoken"
     answers = east.gateway.gateway_import((west.offers("shop"),), {ImportKey("west", "orders.west.example")})
     assert list(answers) == [ImportKey("west", "shop.west.example")]
     assert send(second) == b"ohello", "kept"

@@ -75,7 +75,7 @@ class EnvoyGateway:
         )
 
     @hookimpl
-    def gateway_ingress(self, stop: Stop) -> Iterator[Ingress]:
+    def gateway_ingress(self, stop: Stop) -> Iterator[Ingress | None]:
         """Tell the advertised addresses with the names in the certificate, whenever those change."""
         return self._ingress(stop)
 
@@ -110,12 +110,12 @@ class EnvoyGateway:
 
     @hookimpl
     def gateway_import(
-        self, routes: Sequence[ImportRoute], keep: Collection[ImportKey]
+        self, routes: Sequence[ImportRoute], keep: Collection[ImportKey] | None
     ) -> Mapping[ImportKey, ImportAnswer]:
         """Give each way of calling a service a listener; what is kept stays as it was."""
         wanted = {route.key: route for route in routes}
         with self._lock:
-            kept = {route.key: route for route in self._remembered.imported if route.key in keep}
+            kept = {route.key: route for route in self._remembered.imported if keep is None or route.key in keep}
             together = {**kept, **wanted}
             ordered = tuple(together[key] for key in sorted(together))
             rendered = self._apply(replace(self._remembered, imported=ordered))
@@ -151,11 +151,13 @@ class EnvoyGateway:
             os.close(self._holds)
             self._holds = None
 
-    def _ingress(self, stop: Stop) -> Iterator[Ingress]:
+    def _ingress(self, stop: Stop) -> Iterator[Ingress | None]:
         options = self._options.ingress
         if options is None:
-            message = "this gateway has no ingress, by which other meshes could come in"
-            raise GatewayUnavailable(message, mend="give it one in hamlet.yaml (`gateway: ingress:`)")
+            yield None
+            while not stop.wait(_UNKNOWN_FOR):
+                pass
+            return
         places = tuple(parse_address(each) for each in options.advertise)
         endpoints = tuple(Endpoint(address=place.host, port=place.port) for place in places)
         told: Ingress | None = None
