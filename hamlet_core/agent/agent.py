@@ -181,7 +181,8 @@ class Agent:
         for lane in self.importer.lanes:
             self.supervisor.start(f"imports {lane.port.name}", lane.run)
         if self.gateway is not None:
-            self.supervisor.start("gateway", self.gateway.run)
+            for gateway in self.gateway.ports:
+                self.supervisor.start(gateway.title, partial(self.gateway.run, gateway))
             self.supervisor.start("ingress", self.gateway.follow_ingress)
         self.supervisor.start("certificates", lambda: self.identity.watch(self.certificates_changed))
         self.supervisor.start("rule times", self._follow_rule_times)
@@ -282,7 +283,7 @@ class Agent:
         self._set_policy(Policy.of(self.config, ingress))
 
     def _routed(self) -> None:
-        self.importer.look_again()
+        self.importer.routed()
 
     def _set_policy(self, policy: Policy) -> None:
         changed = self.publication.set_policy(policy, datetime.now(UTC))
@@ -330,6 +331,8 @@ class Agent:
             raise HamletError(message, mend="restart the agent: it loses and deletes nothing")
         self.identity.configure(new.identity, new.peers)
         self.loaded = loaded
+        if self.gateway is not None:
+            self.gateway.trust_changed()  # before any route for a new peer is wanted
         policy = Policy.of(new, self.gateway.ingress if self.gateway is not None else None)
         if self.publication.set_policy(policy, datetime.now(UTC)) and self._names_told:
             self.importer.set_local_names(frozenset(self.publication.local_names()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 
 import structlog
 
@@ -39,6 +38,7 @@ RETRY_CAP = 30.0
 class Gateway:
     """Drives the gateway of this mesh: `port` leads calls in, `egress` out (the same one, as a rule).
 
+    Each of two is asked on its own: one that is out of reach holds up nothing of the other.
     `on_ingress` hears how others reach us, `on_published` that something passed the gate, `on_routed` that
     the reconcilers have routes, or that the gateway is back.
     """
@@ -68,28 +68,36 @@ class Gateway:
         self.heard = False
         """Whether it has said so since the agent started."""
         self.ingress_error = ""
-        self.error = ""
-        """Why the gateway takes nothing now, or an empty string."""
-        self.since = datetime.now(UTC)
         self.published = 0
         """Routes into this mesh that are in force."""
         self.refused: Mapping[str, str] = {}
         """Routes into this mesh that the gateway will not take: reason by SNI."""
         self.imported = 0
         """Routes out of this mesh that are in force."""
+        self._imports_refused: Mapping[ImportKey, str] = {}
         self._done = -1
-        self._trust_due = True
-        self._wake = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._faults: dict[tuple[GatewayPort, str], str] = {}
+        self._trust_due = set(self.ports)
+        self._handed: dict[GatewayPort, Trust] = {}
+        self._wakes = {each: asyncio.Event() for each in self.ports}
+        self._backs = {each: asyncio.Event() for each in self.ports}
+        self._turns = {each: asyncio.Lock() for each in self.ports}
+
+    @property
+    def error(self) -> str:
+        """Why a gateway takes nothing now, or an empty string."""
+        return next(iter(self._faults.values()), "")
 
     def wake(self) -> None:
         """Something that is published may have changed."""
-        self._wake.set()
+        for event in self._wakes.values():
+            event.set()
 
     def trust_changed(self) -> None:
-        """Our certificate, a bundle, or who is a peer has changed."""
-        self._trust_due = True
-        self._wake.set()
+        """Our certificate, a bundle, or who is a peer may have changed."""
+        self._trust_due.update(self.ports)
+        for event in (*self._wakes.values(), *self._backs.values()):
+            event.set()
 
     async def follow_ingress(self) -> None:
         """Watch for ever how other meshes reach us; what was last said holds while nothing is heard."""
@@ -98,6 +106,8 @@ class Gateway:
             try:
                 async with aclosing(port.ingress()) as found:
                     async for ingress in found:
+                        if self.ingress_error:
+                            self._backs[port].set()
                         attempt, self.ingress_error = 0, ""
                         changed, self.heard = ingress != self.ingress or not self.heard, True
                         if changed:
@@ -118,83 +128,95 @@ class Gateway:
             else:
                 return
 
-    async def run(self) -> None:
-        """Keep trust and the routes into this mesh as they should be; for ever."""
-        attempt = 0
+    async def run(self, port: GatewayPort) -> None:
+        """Keep trust and the routes into this mesh as they should be at `port`, one of `ports`; for ever."""
+        attempt, wake, back = 0, self._wakes[port], self._backs[port]
         while True:
-            self._wake.clear()
+            wake.clear()
+            back.clear()
             try:
-                async with self._turn:
-                    await self._hand_over_trust()
-                    await self._publish()
+                async with self._turns[port]:
+                    await self._hand_over_trust(port)
+                    if port is self.port:
+                        await self._publish(port)
             except (GatewayUnavailable, AdapterError, IdentityError) as error:
-                self._failed(str(error))
+                self._failed(port, "in", str(error))
                 seconds = backoff.delay(attempt, RETRY_CAP)
                 attempt += 1
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
-                        await self._wake.wait()
+                        await back.wait()
                 continue
             attempt = 0
-            self._well()
-            await self._wake.wait()
+            self._well(port, "in")
+            await wake.wait()
 
     async def route(self) -> None:
-        """Ask for the routes of all imports, and tell every reconciler what the gateway says.
+        """Ask for the routes of all imports, where one is due, and tell every reconciler what the gateway says.
 
         Raises `GatewayUnavailable` or `AdapterError`; the reconcilers will then ask again.
         """
-        async with self._turn:
+        port = self.egress
+        assert port is not None, "imports that need no route ask for none"
+        async with self._turns[port]:
+            if not any(each.routes_due for each in self.reconcilers):
+                return  # who had the turn before asked for all
+            asking = [(each, each.to_route()) for each in self.reconcilers]
             asked: dict[ImportKey, ImportRoute] = {}
             keep: set[ImportKey] | None = set()
-            asking = [(each, each.to_route()) for each in self.reconcilers]
             for _, wanted in asking:
                 if wanted is None:
                     keep = None  # what stands in that registry is not known yet
                     continue
                 asked |= wanted[0]
                 keep = None if keep is None else keep | wanted[1]
-            assert self.egress is not None, "imports that need no route ask for none"
             try:
-                await self._hand_over_trust()
-                answers = await self.egress.routes(
+                await self._hand_over_trust(port)
+                answers = await port.routes(
                     tuple(asked.values()), None if keep is None else frozenset(keep - asked.keys())
                 )
-            except (GatewayUnavailable, AdapterError, IdentityError) as error:
+            except BaseException as error:  # whatever it was: who is not told to would never ask again
                 for reconciler, _ in asking:
                     reconciler.not_routed()
-                self._failed(str(error))
+                if isinstance(error, GatewayUnavailable | AdapterError | IdentityError):
+                    self._failed(port, "out", str(error))
                 if isinstance(error, IdentityError):
                     raise GatewayUnavailable(str(error), mend=error.mend) from error
                 raise
-            self._well()
-            self.imported = sum(not isinstance(each, Refused) for each in answers.values())
+            refused = {key: each.reason for key, each in answers.items() if isinstance(each, Refused)}
+            self.imported = len(answers) - len(refused)
             for reconciler, wanted in asking:
                 if wanted is not None:
                     reconciler.routed({key: asked[key] for key in wanted[0]}, answers)
-            self._on_routed()
+        for key, reason in refused.items():
+            if self._imports_refused.get(key) != reason:
+                log.warning("the gateway refuses an import", peer=key.peer, service=key.name, reason=reason)
+        self._imports_refused = refused
+        self._well(port, "out")
+        self._on_routed()
 
-    async def _hand_over_trust(self) -> None:
-        if not self._trust_due:
+    async def _hand_over_trust(self, port: GatewayPort) -> None:
+        if port not in self._trust_due:
             return
-        self._trust_due = False
+        self._trust_due.discard(port)
         try:
             trust = self._trust()
-            for port in self.ports:
+            if trust != self._handed.pop(port, None):
                 await port.trust(trust)
+                log.info("the gateway has our certificate and bundles", peers=[each.peer for each in trust.peers])
+            self._handed[port] = trust
         except BaseException:
-            self._trust_due = True
+            self._trust_due.add(port)
             raise
-        log.info("the gateway has our certificate and bundles", peers=[each.peer for each in trust.peers])
 
-    async def _publish(self) -> None:
+    async def _publish(self, port: GatewayPort) -> None:
         gate = self._publication.gate
         # Before all registries have reported, what they publish would be taken for gone.
         ready = self._publication.complete and self.heard
-        if self.port is None or not ready or gate.version == self._done:
+        if not ready or gate.version == self._done:
             return
         version, routes = gate.version, gate.wanted()
-        refusals = await self.port.publish(routes)
+        refusals = await port.publish(routes)
         gate.settle(routes, refusals)
         self._done = version
         self.published = len(routes) - len(refusals)
@@ -206,17 +228,15 @@ class Gateway:
         if gate.version != version:
             self.wake()
 
-    def _failed(self, reason: str) -> None:
-        if reason != self.error:
+    def _failed(self, port: GatewayPort, way: str, reason: str) -> None:
+        if reason != self._faults.get((port, way)):
             log.warning("the gateway takes nothing; what it does now stays", error=reason)
-            if not self.error:
-                self.since = datetime.now(UTC)
-            self.error = reason
+            self._faults[port, way] = reason
 
-    def _well(self) -> None:
-        if self.error:
-            log.info("the gateway takes routes again")
-            self.error, self.since = "", datetime.now(UTC)
+    def _well(self, port: GatewayPort, way: str) -> None:
+        if self._faults.pop((port, way), ""):
+            log.info("the gateway takes routes again", gateway=port.kind)
+            self._backs[port].set()
             self._on_routed()
 
 

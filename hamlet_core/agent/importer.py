@@ -19,7 +19,6 @@ from hamlet_core.agent.gateway import Gateway
 from hamlet_core.api import (
     AdapterError,
     GatewayUnavailable,
-    HamletError,
     ImportChange,
     ImportKey,
     Outcome,
@@ -71,6 +70,10 @@ class Lane:
         self._back = asyncio.Event()
         self._turn = asyncio.Condition()
         self._look_at = 0.0
+        self._not_routed = ""
+        """Why the gateway could not be asked for the routes that writes wait for; removals go on."""
+        self._asked_in_vain = 0
+        self._ask_at = 0.0
 
     def wake(self) -> None:
         """There is something to plan."""
@@ -81,6 +84,11 @@ class Lane:
         self._look_at = 0.0
         self._wake.set()
         self._back.set()
+
+    def routed(self) -> None:
+        """The gateway has answered somebody: what waits for it may go on."""
+        self._ask_at = 0.0
+        self._wake.set()
 
     async def settled(self, keys: Iterable[ImportKey], until: float) -> dict[ImportKey, Settled]:
         """What became of the latest change of each key; PENDING for what is not settled by `until` (loop time).
@@ -117,15 +125,11 @@ class Lane:
             self._wake.clear()
             try:
                 await self._look()
-                obstacle = await self._route()
+                await self._route()
                 busy = await self._write()
-                if obstacle is not None:
-                    raise obstacle
             except Exception as error:
-                known = isinstance(error, RegistryUnavailable | GatewayUnavailable | AdapterError)
-                if str(error) != self.error and known:
-                    log.warning("imports wait", registry=self.port.name, error=str(error))
-                self.error = str(error) if known else f"internal error: {error!r}"
+                known = isinstance(error, RegistryUnavailable | AdapterError)
+                self._say(str(error) if known else f"internal error: {error!r}")
                 self._look_at = 0.0
                 await self._announce()
                 if not known:
@@ -134,9 +138,8 @@ class Lane:
                 attempt += 1
                 await self._pause(seconds)
                 continue
-            if self.error:
-                log.info("the registry takes imports again", registry=self.port.name)
-            self.error, attempt = "", 0
+            attempt = 0
+            self._say(self._not_routed)
             await self._announce()
             if not busy:
                 await self._rest()
@@ -153,14 +156,30 @@ class Lane:
             self.reconciler.adopt(await self.port.imports(), now())
             self._look_at = loop.time() + DRIFT_CHECK
 
-    async def _route(self) -> HamletError | None:
-        """Have the gateway asked where imports lack a route; why it could not be, if so: removals need none."""
-        if self._gateway is not None and self.reconciler.routes_due:
-            try:
-                await self._gateway.route()
-            except (GatewayUnavailable, AdapterError) as error:
-                return error
-        return None
+    async def _route(self) -> None:
+        """Have the gateway asked where imports lack a route, with backoff while it is out of reach."""
+        if self._gateway is None or not self.reconciler.routes_due:
+            self._not_routed, self._asked_in_vain, self._ask_at = "", 0, 0.0
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._ask_at:
+            return
+        try:
+            await self._gateway.route()
+        except (GatewayUnavailable, AdapterError) as error:
+            self._not_routed = str(error)
+            self._ask_at = loop.time() + backoff.delay(self._asked_in_vain, RETRY_CAP)
+            self._asked_in_vain += 1
+        else:
+            self._not_routed, self._asked_in_vain = "", 0
+
+    def _say(self, error: str) -> None:
+        """Note why no imports are taken, or that they are (an empty string)."""
+        if error and error != self.error:
+            log.warning("imports wait", registry=self.port.name, error=error)
+        elif self.error and not error:
+            log.info("the registry takes imports again", registry=self.port.name)
+        self.error = error
 
     async def _write(self) -> bool:
         for peer, lost_since in self.reconciler.marks(now()):
@@ -209,6 +228,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         due = self.reconciler.next_due(now())
         until = self._look_at if due is None else min(self._look_at, loop.time() + (due - now()).total_seconds())
+        until = min(until, self._ask_at) if self._not_routed else until
         try:
             async with asyncio.timeout_at(until):
                 await self._wake.wait()
@@ -334,6 +354,11 @@ class Importer:
         """What held up the imports may be over: let every lane try at once."""
         for lane in self.lanes:
             lane.look_again()
+
+    def routed(self) -> None:
+        """The gateway has said how imports are reached, or can be asked again."""
+        for lane in self.lanes:
+            lane.routed()
 
     def _wake(self) -> None:
         for lane in self.lanes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -21,9 +22,14 @@ def preview(agent: Agent, config: Config) -> Document:
     peers that are new or whose link would be made anew.
     """
     now = datetime.now(UTC)
-    policy = Policy.of(config, agent.gateway.ingress if agent.gateway is not None else None)
+    restart = needs_restart(agent.config, config)
+    ingress = agent.gateway.ingress if agent.gateway is not None else None
+    policy = Policy.of(config, ingress)
+    if "gateway" in restart:
+        running = Policy.of(agent.config, ingress)
+        policy = replace(policy, ingress=running.ingress, gated=running.gated)
     return {
-        "restart": needs_restart(agent.config, config),
+        "restart": restart,
         "links": [name for name, peer in config.peers.items() if _dials_anew(agent.config.peers.get(name), peer)],
         "publish": _difference(agent.publication.views, agent.publication.preview(policy, now).views),
         "imports": [

@@ -21,7 +21,8 @@ from hamlet_core.api import (
 )
 from hamlet_core.config.model import Config
 from hamlet_core.imports import report
-from hamlet_core.imports.brake import Held, exceeds, floods
+from hamlet_core.imports.brake import Held, floods
+from hamlet_core.imports.inference import follow_time, infer, let_go
 from hamlet_core.imports.marks import Marks
 from hamlet_core.imports.offers import Offers
 from hamlet_core.imports.rules import shorten, validate
@@ -86,7 +87,7 @@ class Reconciler:
         if offers is None:
             return 0
         offers.deletions.clear()
-        return self._release(offers, list(offers.held))
+        return let_go(self._table, offers, list(offers.held))
 
     def leave(self, peer: str, now: datetime) -> int:  # noqa: ARG002 - every event has its time
         """Withdraw everything that came from `peer`, orphans too, and forget it; return how many entries go.
@@ -148,7 +149,7 @@ class Reconciler:
         self._start()
         self._table.rename_evicted()
         self._table.try_waiting()
-        self._infer(now)
+        infer(self._table, now)
 
     def marked(self, peer: str, lost_since: datetime | None) -> None:
         """The registry now says that `peer` is lost since `lost_since`, or that it is there (None)."""
@@ -244,7 +245,7 @@ class Reconciler:
         if offers is not None and offers.live:
             offers.complete = True
             offers.lost_since = None
-            self._infer(now)
+            infer(self._table, now)
 
     def lost(self, peer: str, now: datetime) -> None:
         """The stream of `peer` ended: everything it had stays as it is."""
@@ -293,7 +294,7 @@ class Reconciler:
         table = self._table
         if not table.ready:
             return ()
-        self._tick(now)
+        follow_time(table, now)
         keys = []
         for key in list(table.dirty):
             if peers_or_keys is not None and key not in peers_or_keys and key.peer not in peers_or_keys:
@@ -343,20 +344,16 @@ class Reconciler:
         return tuple(report.rows(self._table))
 
     def rehearse(self, config: Config, now: datetime) -> tuple[ImportChange, ...]:
-        """What taking `config` would make `plan` return, beyond what it would return anyway; nothing changes."""
-        as_it_is, changed = self._twin(), self._twin()
+        """What taking `config` would make `plan` return, beyond what it would return anyway; nothing changes.
+
+        A write counts although the gateway has yet to say how the service is reached.
+        """
+        as_it_is, changed = (copy.deepcopy(self, self._table.shared()) for _ in range(2))
+        for each in (as_it_is, changed):
+            each._table.routes.required = False  # noqa: SLF001 - its own class
         already = {change.key: change for change in as_it_is.plan(now)}
         changed.configure(config, now)
         return tuple(change for change in changed.plan(now) if already.get(change.key) != change)
-
-    def _twin(self) -> Reconciler:
-        """A copy to try things on; the services themselves, which never change, are shared."""
-        memo: dict[int, object] = {}
-        for offers in self._peers.values():
-            memo.update((id(each), each) for each in offers.services.values())
-            memo.update((id(each), each) for each in offers.wanted.values())
-            memo.update((id(each), each) for each in offers.standing.values())
-        return copy.deepcopy(self, memo)
 
     def orphans(self) -> tuple[StandingImport, ...]:
         """Entries of peers that this registry takes nothing from: only `leave` removes them."""
@@ -380,46 +377,3 @@ class Reconciler:
             and offers.lost_since is None
         ):
             offers.lost_since = self._marks.stands(offers.peer) or (None if offers.live else now)
-
-    def _infer(self, now: datetime) -> None:
-        """Take out, or hold, what complete catalogs lack; once for each catalog and each listing."""
-        for offers in self._peers.values():
-            if not self._table.ready or offers.settings is None or not offers.complete or offers.inferred:
-                continue
-            offers.inferred = True
-            for name in sorted(offers.services.keys() - offers.present - offers.fresh):
-                self._table.drop(offers, name)
-            missing, stood = offers.missing(), offers.stood()
-            removals, share = len(missing) + len(offers.held), offers.settings.brake.share
-            if exceeds(removals, stood, share):
-                reason = (
-                    f"missing from the new catalog, with {removals} of {stood} services, more than {share:.0%}:"
-                    f" run `hamlet confirm {offers.peer}` to let them go"
-                )
-                for name in missing:
-                    offers.hold(name, Held(since=now, reason=reason))
-            else:
-                for name in missing:
-                    self._table.drop(offers, name)
-        self._table.try_waiting()
-
-    def _release(self, offers: Offers, names: list[str]) -> int:
-        for name in names:
-            self._table.drop(offers, name)
-        self._table.try_waiting()
-        return len(names)
-
-    def _tick(self, now: datetime) -> None:
-        """Do what became due by the mere passing of time."""
-        self._infer(now)
-        self._table.dirty.update(self._table.writes.due(now))
-        for offers in self._peers.values():
-            release, end = offers.next_release(), offers.retained_until()
-            if release is not None and release <= now and offers.settings is not None:
-                after = offers.settings.brake.release_after
-                self._release(offers, [name for name, held in offers.held.items() if held.since + after <= now])
-            if end is not None and end <= now:
-                lost_since = offers.lost_since
-                self._table.drop_all(offers)
-                offers.lost_since = lost_since
-                self._table.try_waiting()

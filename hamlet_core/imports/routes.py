@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from hamlet_core.api import FederatedService, ImportAnswer, ImportKey, ImportRoute
 
@@ -30,8 +30,15 @@ class Routes:
     def take(
         self, asked: Mapping[ImportKey, ImportRoute], answers: Mapping[ImportKey, ImportAnswer]
     ) -> list[ImportKey]:
-        """Keep the answers about `asked`, and nothing else; returns the keys about which something new was said."""
+        """Keep the answers about `asked`, and nothing else; returns the keys of which it is no longer as it was.
+
+        Among them are those not asked about any more: the gateway has let go of them meanwhile.
+        """
         known = {key: (route.service, answers[key]) for key, route in asked.items()}
-        changed = [key for key, answer in known.items() if self._answers.get(key) != answer]
+        changed = [key for key in {**self._answers, **known} if self._answers.get(key) != known.get(key)]
         self._answers = known
         return changed
+
+    def shared(self) -> Iterator[object]:
+        """The answers that a copy of this table need not copy, as they never change."""
+        return (answer for _, answer in self._answers.values())

@@ -28,6 +28,8 @@ from hamlet_core.imports.routes import Routes
 from hamlet_core.imports.rules import accept
 from hamlet_core.imports.writes import Writes
 
+BY_GATEWAY = "the gateway of this mesh refuses it"
+
 
 class ImportTable:
     """Everything known about the imports of one registry.
@@ -63,6 +65,13 @@ class ImportTable:
         offers = self.peers.get(peer)
         return offers if offers is not None and offers.settings is not None else None
 
+    def shared(self) -> dict[int, object]:
+        """What a copy of this table need not copy, since it never changes, as `copy.deepcopy` takes it."""
+        kept: list[object] = [*self.routes.shared()]
+        for offers in self.peers.values():
+            kept += [*offers.services.values(), *offers.wanted.values(), *offers.standing.values()]
+        return {id(each): each for each in kept}
+
     def _stays(self, key: ImportKey) -> bool:
         return key.name not in self.peers[key.peer].leaving
 
@@ -72,7 +81,7 @@ class ImportTable:
     # Offers
 
     def assess(self, offers: Offers, name: str) -> str | None:
-        """Judge the offer kept of `name` anew; return why it is declined, or None."""
+        """Judge the offer kept of `name` anew; return why it is declined, or None: also for a reason of our own."""
         service, settings, key = offers.services[name], offers.settings, ImportKey(offers.peer, name)
         if settings is None:
             return None
@@ -102,7 +111,8 @@ class ImportTable:
         route = self.routes.of(key, service)
         if isinstance(route, Refused):
             offers.unrouted.add(name)
-            return self._decline(offers, name, f"the gateway of this mesh refuses it: {route.reason}", waits=False)
+            self._decline(offers, name, f"{BY_GATEWAY}: {route.reason}", waits=False)
+            return None  # the reason is ours; `settled` says that it is rejected
         given = self.names.assign(key, service.fqdn)
         if given.refusal:
             return self._decline(offers, name, given.refusal, waits=True)
@@ -139,8 +149,9 @@ class ImportTable:
         self.unwant(offers, name)
         limit = offers.settings.max_services if offers.settings is not None else 0
         if len(offers.declined) > limit:  # what a peer can make us keep has a bound
+            told = BY_GATEWAY if name in offers.unrouted else reason  # to the owner, too, from now on
             offers.forget(name)
-            offers.refuse(name, reason)
+            offers.refuse(name, told)
             offers.turned_away = True
         elif waits:
             self.names.wait(key, fqdn.lower(), alias(fqdn, offers.peer))

@@ -6,11 +6,11 @@ calls no gateway; who does asks for `wanted` and reports with `settle`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from hamlet_core.api import FederatedService, PublishRefusals, PublishRoute
+from hamlet_core.api import FederatedService, Protocol, PublishRefusals, PublishRoute
 from hamlet_core.publish.catalog import Catalog
 
 
@@ -30,13 +30,21 @@ _Place = tuple[str, str]
 """An audience, and a published name in it."""
 
 
+class _Passed(NamedTuple):
+    """The form of a service that an audience is offered, the routes it needs, and for which peers it passed."""
+
+    service: FederatedService
+    routes: tuple[PublishRoute, ...]
+    peers: frozenset[str]
+
+
 class Gate:
     """What should be published, what the gateway leads to, and what of it therefore stands in the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._offers: dict[_Place, Offer] = {}
-        self._offered: dict[_Place, FederatedService] = {}
+        self._passed: dict[_Place, _Passed] = {}
         self._waiting: dict[_Place, str] = {}
         self._peers: dict[str, tuple[str, ...]] = {}
         self._claims: dict[str, set[_Place]] = {}
@@ -67,33 +75,31 @@ class Gate:
     def replace(self, offers: Mapping[str, Sequence[Offer]], peers: Mapping[str, Sequence[str]]) -> None:
         """Make `offers` all that each audience is to be offered; `peers` are the members of each.
 
-        What stood under a name and has to wait in its new form stays in its old one.
+        What stood under a name and has to wait in its new form stays in its old one. An audience that is not
+        among them claims nothing any more; its log stands still (see `retire`).
         """
         self._peers = {audience: tuple(members) for audience, members in peers.items()}
         wanted = {(audience, each.service.name): each for audience, given in offers.items() for each in given}
         touched = set(self._claims)
-        for place in [place for place in self._offers if place not in wanted and place[0] in offers]:
+        for place in [place for place in self._offers if place not in wanted]:
             touched |= self._enter(place, None)
         for place, offer in wanted.items():
             touched |= self._enter(place, offer)
         self._route(touched)
-        passed: dict[str, list[FederatedService]] = {audience: [] for audience in offers}
+        offered: dict[str, list[FederatedService]] = {audience: [] for audience in offers}
         for place, offer in wanted.items():
             if offer.routes:
                 self._pass(place)
-            service = self._offered.get(place) if offer.routes else offer.service
-            if service is not None:
-                passed[place[0]].append(service)
-        for audience, services in passed.items():
+                if place in self._passed:
+                    offered[place[0]].append(self._passed[place].service)
+            else:
+                offered[place[0]].append(offer.service)
+        for audience, services in offered.items():
             self._catalog.replace(audience, services)
 
     def retire(self, audience: str) -> None:
-        """Forget an audience that no peer belongs to any more: its log stands still until it is left."""
-        touched: set[str] = set()
-        for place in [place for place in self._offers if place[0] == audience]:
-            touched |= self._enter(place, None)
+        """Forget an audience that `replace` left out: its log stands still until the last stream has left it."""
         self._catalog.retire(audience)
-        self._route(touched)
 
     def waiting(self, audience: str, name: str) -> str:
         """Why `name` is not offered to an audience in the form it should have, or an empty string."""
@@ -113,12 +119,17 @@ class Gate:
         return tuple(self._wanted[sni] for sni in sorted(self._wanted))
 
     def settle(self, given: Sequence[PublishRoute], refusals: PublishRefusals) -> None:
-        """The gateway has taken `given`, but for `refusals`: let pass what waited for it."""
+        """The gateway leads `given` now but for `refusals`: let pass what waited, take back what it leads no more.
+
+        It may have been asked before the latest change: what came into force is what counts.
+        """
         self.opened = True
+        before = self._in_force
         self._in_force = {route.sni: route for route in given if route.sni not in refusals}
         self._refused = {route.sni: (route, refusals[route.sni].reason) for route in given if route.sni in refusals}
-        places = {place for sni in refusals for place in self._claims.get(sni, ())}
-        for place in [*self._waiting, *places]:
+        lost = [sni for sni, route in before.items() if not _includes(self._in_force.get(sni), route)]
+        places = {place for sni in (*lost, *refusals) for place in self._claims.get(sni, ())}
+        for place in sorted({*self._waiting, *places}):
             self._pass(place)
 
     # --- steps -----------------------------------------------------------------------------------
@@ -131,7 +142,7 @@ class Gate:
         for sni in touched:
             self._claims.setdefault(sni, set()).discard(place)
         if after is None:
-            self._offered.pop(place, None)
+            self._passed.pop(place, None)
             self._waiting.pop(place, None)
         else:
             self._offers[place] = after
@@ -155,7 +166,7 @@ class Gate:
                 self._wanted[sni] = route
                 if before is not None and _origin(before) != _origin(route):
                     displaced |= self._claims[sni]
-        for place in displaced:
+        for place in sorted(displaced):
             self._pass(place)
 
     def _winner(self, sni: str) -> PublishRoute | None:
@@ -172,17 +183,18 @@ class Gate:
         return next(route for route in self._offers[place].routes if route.sni == sni)
 
     def _pass(self, place: _Place) -> None:
-        """Offer what may be offered; take back what never may be in this form; let the rest wait."""
+        """Offer what may be offered; else let stand what stood, as long as it is led and not ruled out."""
         offer = self._offers[place]
         reason = next(filter(None, (self._obstacle(place[0], route) for route in offer.routes)), "")
         if not reason:
             self._waiting.pop(place, None)
-            self._offered[place] = offer.service
+            self._passed[place] = _Passed(offer.service, offer.routes, frozenset(self._peers[place[0]]))
             self._catalog.put(place[0], offer.service)
             return
         self._waiting[place] = reason
-        if reason != WAITS:
-            self._take_back(place)
+        if reason != WAITS or not self._still_led(place):
+            self._passed.pop(place, None)
+            self._catalog.remove(*place)
 
     def _obstacle(self, audience: str, route: PublishRoute) -> str:
         """Why a service that needs `route` cannot be offered to an audience, or an empty string."""
@@ -195,14 +207,20 @@ class Gate:
         refused = self._refused.get(route.sni)
         if refused is not None and refused[0] == wanted:
             return f"the gateway refuses it: {refused[1]}"
-        leads = self._in_force.get(route.sni)
-        if leads is not None and _origin(leads) == _origin(route) and set(leads.peers) >= set(self._peers[audience]):
-            return ""
-        return WAITS
+        return "" if self._led(route, self._peers[audience]) else WAITS
 
-    def _take_back(self, place: _Place) -> None:
-        if self._offered.pop(place, None) is not None:
-            self._catalog.remove(*place)
+    def _led(self, route: PublishRoute, peers: Collection[str]) -> bool:
+        """Whether the gateway leads where `route` does, for these peers. Its endpoints may be of before."""
+        leads = self._in_force.get(route.sni)
+        return leads is not None and _end(leads) == _end(route) and set(leads.peers).issuperset(peers)
+
+    def _still_led(self, place: _Place) -> bool:
+        """Whether the form that stands is led as it was when it passed; a peer that joined since does not count."""
+        stands = self._passed.get(place)
+        if stands is None:
+            return False
+        peers = stands.peers.intersection(self._peers[place[0]])
+        return all(self._led(route, peers) for route in stands.routes)
 
 
 WAITS = "the gateway does not lead to it yet"
@@ -211,3 +229,13 @@ WAITS = "the gateway does not lead to it yet"
 def _origin(route: PublishRoute) -> tuple[str, str, str]:
     """What a connection by this route ends at, wherever that runs."""
     return (route.registry, route.service, route.port.name)
+
+
+def _end(route: PublishRoute) -> tuple[str, str, str, Protocol]:
+    """The same, and what is spoken there: a gateway leads HTTP otherwise than TCP."""
+    return (*_origin(route), route.port.protocol)
+
+
+def _includes(route: PublishRoute | None, before: PublishRoute) -> bool:
+    """Whether all that was led by `before` is led by `route`."""
+    return route is not None and _end(route) == _end(before) and set(route.peers).issuperset(before.peers)
