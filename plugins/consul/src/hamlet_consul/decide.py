@@ -110,13 +110,8 @@ class Decider:
             if not entry.same_as(stands):
                 write.append(entry.at(stands.index))
         ids = {entry.id for entry in wanted}
-        return Unit(
-            position=position,
-            change=change,
-            node=node,
-            write=tuple(write),
-            delete=tuple(entry for entry in held.of(key) if entry.id not in ids),
-        )
+        delete = tuple(entry for entry in held.of(key) if entry.id not in ids)
+        return Unit(position=position, change=change, node=node, write=tuple(write), delete=delete)
 
     def _ensure_node(self, name: str, peer: str) -> Held:
         """Have the node of a peer; `InTheWay` when another's stands in its place."""

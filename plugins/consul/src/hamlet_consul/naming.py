@@ -50,11 +50,10 @@ def split_values(meta: Mapping[str, str]) -> dict[str, str]:
 
     A part holds at most 512 bytes of UTF-8 and whole characters.
     """
+    if max(map(len, meta.values()), default=0) <= VALUE_LIMIT // 4:  # no character is longer than four bytes
+        return dict(meta)
     split: dict[str, str] = {}
     for key, value in meta.items():
-        if len(value) <= VALUE_LIMIT // 4:  # no character is longer than four bytes
-            split[key] = value
-            continue
         for number, part in enumerate(_parts(value), start=1):
             split[key if number == 1 else f"{key}-{number}"] = part
     return split
@@ -91,6 +90,8 @@ def fingerprint(parts: Iterable[str], meta: Mapping[str, str], without: str) -> 
 
 
 def _parts(value: str) -> list[str]:
+    if len(value.encode()) <= VALUE_LIMIT:
+        return [value]
     parts, size = [""], 0
     for character in value:
         width = len(character.encode())
