@@ -226,12 +226,17 @@ def _show_services(console: Console, document: dict[str, Any]) -> None:
         console.print()
     if "imported" in document:
         found = [
-            (row["peer"], row["service"], row["registry"], row["local_name"], ", ".join(row["reached_at"]),
-             state(row["state"]), row["reason"])
+            (row["peer"], row["service"], row["registry"], state(row["state"]), ", ".join(row["reached_at"]),
+             _remarks(row))
             for row in document["imported"]
         ]  # fmt: skip
-        heads = ("imported from", "service", "registry", "known as", "reached at", "state", "reason")
-        console.print(table(*heads, rows=found))
+        console.print(table("imported from", "service", "registry", "state", "reached at", "remarks", rows=found))
+
+
+def _remarks(row: dict[str, Any]) -> str:
+    """What is to be said of an import: the name it has here, where that is not its own, and why it is as it is."""
+    alias = row["local_name"] not in ("", row["service"])
+    return "; ".join(filter(None, [f"known as {row['local_name']}" if alias else "", row["reason"]]))
 
 
 @click.command()
@@ -306,7 +311,7 @@ def _show_findings(console: Console, findings: list[dict[str, Any]]) -> None:
         )
         for f in findings
     ]
-    console.print(table("", "what", "how it is", "what to do", rows=rows))
+    console.print(table("", "what", "how it is", "what to do", rows=rows, notes=2))
 
 
 @click.command()

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from hamlet_core.cli.printable import printable
+from hamlet_core.cli.tables import Listing
 
 WIDE = 100_000
 """Columns where there is no terminal: nothing that a program reads is cut off or wrapped."""
@@ -40,14 +39,13 @@ def emit(data: object, render: Callable[[Console], object], *, as_json: bool) ->
         render(console())
 
 
-def table(*columns: str, rows: Iterable[Iterable[object]]) -> Table:
-    """A table of plain text; None is an empty cell. Cells are data: no markup, no control characters."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row))
-    return made
+def table(*columns: str, rows: Iterable[Iterable[object]], notes: int = 1) -> Listing:
+    """A table of plain text; None is an empty cell. Cells are data: no markup, no control characters.
+
+    The last `notes` columns are sentences, which a narrow terminal shows below their row.
+    """
+    texts = (tuple(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row) for row in rows)
+    return Listing(headings=columns, rows=tuple(texts), notes=notes)
 
 
 def styled(text: object, style: str) -> Text:

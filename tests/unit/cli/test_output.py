@@ -104,3 +104,43 @@ def test_data_is_neither_markup_nor_control(capsys: pytest.CaptureFixture[str]) 
 def test_standard_error_has_a_console_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     console(stderr=True).print("wrong")
     assert capsys.readouterr() == ("", "wrong\n")
+
+
+def _drawn(width: int, *headings: str, rows: list[tuple[object, ...]], notes: int = 1) -> list[str]:
+    out = StringIO()
+    Console(file=out, width=width).print(table(*headings, rows=rows, notes=notes))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+WIDE_ROW = ("west", "orders.west.example", "", "it is refused because its address is one of loopback")
+
+
+def test_a_table_is_one_where_there_is_room() -> None:
+    assert _drawn(120, "peer", "service", "lag", "reason", rows=[WIDE_ROW]) == [
+        "peer   service               lag   reason",
+        "─" * 87,
+        "west   orders.west.example         it is refused because its address is one of loopback",
+    ]
+
+
+def test_a_narrow_terminal_loses_empty_columns_first() -> None:
+    drawn = _drawn(82, "peer", "service", "lag", "reason", rows=[WIDE_ROW])
+    assert drawn[0] == "peer   service               reason"
+    assert len(drawn) == 3
+
+
+def test_in_a_narrower_one_sentences_stand_below_their_row() -> None:
+    assert _drawn(50, "peer", "service", "lag", "reason", rows=[WIDE_ROW, ("east", "stock", "", "")]) == [
+        "peer   service",
+        "─" * 26,
+        "west   orders.west.example",
+        "    it is refused because its address is one of",
+        "    loopback",
+        "east   stock",
+    ]
+
+
+def test_where_even_that_does_not_fit_cells_are_broken_and_nothing_is_lost() -> None:
+    drawn = _drawn(24, "peer", "service", "lag", "reason", rows=[WIDE_ROW])
+    assert all(len(line) <= 24 for line in drawn)
+    assert "loopback" in "".join(line[16:].strip() for line in drawn)
