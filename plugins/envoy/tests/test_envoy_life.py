@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
+import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -363,3 +366,26 @@ def test_an_owners_ingress_is_believed_by_an_intermediate_authority_alone(
     west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
     (port,) = east.imports(west.offers("orders"))
     assert send(port) == b"hello"
+
+
+def test_envoy_may_open_as_many_files_as_it_is_allowed_to() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    launch = (sys.executable, "-m", "hamlet_envoy.launch", str(os.getpid()), "/bin/sh", "-c", "ulimit -n")
+    less = f"ulimit -Sn 64; exec {shlex.join(launch)}"
+    # exec keeps the process, and with it who its parent is
+    said = subprocess.run(("/bin/sh", "-c", less), capture_output=True, text=True, check=True, timeout=DEADLINE)
+    assert said.stdout.split() == ["unlimited" if hard == resource.RLIM_INFINITY else str(hard)]
+
+
+def test_a_handshake_that_is_begun_and_left_is_ended(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, _ = two
+    west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="orders.west.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    with socket.create_connection(("127.0.0.1", west.port), timeout=DEADLINE) as connection:
+        connection.sendall(outgoing.read())
+        while connection.recv(65536):
+            pass  # its side of the handshake, then the end

@@ -19,6 +19,8 @@ from hamlet_envoy.upstream import cluster, unusable
 from hamlet_envoy.xds import Json
 
 LISTENER = "ingress"
+HANDSHAKE = "10s"
+"""How long a caller may take for its handshake: anybody can begin one, and it holds memory."""
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _SNI = xds.extension("sni", "envoy.extensions.matching.common_inputs.network.v3.ServerNameInput")
 _ALPN: Mapping[Protocol, tuple[str, ...]] = {
@@ -67,6 +69,7 @@ def listener(
         # two Envoys on one port would share its connections without a word
         enable_reuse_port=False,
         socket_options=xds.keepalive_options(),
+        per_connection_buffer_limit_bytes=xds.BUFFER,
         listener_filters=[
             xds.extension(
                 "envoy.filters.listener.tls_inspector",
@@ -83,6 +86,7 @@ def _chain(route: PublishRoute, believed: Believed, directory: Path, own: str) -
     name = route_name(route.sni)
     return {
         "name": name,
+        "transport_socket_connect_timeout": HANDSHAKE,
         "transport_socket": xds.transport(
             "Downstream",
             require_client_certificate=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -16,11 +17,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Become the program."""
+    """Become the program, which may open as many files as an administrator lets it: each listener is one."""
     parent, *command = sys.argv[1:]
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != int(parent):  # it ended before it could be asked for
         sys.exit(1)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.execv(command[0], command)  # noqa: S606 - no shell is the point
 
 

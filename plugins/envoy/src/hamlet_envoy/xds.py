@@ -17,6 +17,9 @@ _LEVEL_TCP, _KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_PROBES = 6, 4, 5, 6
 IDLE, INTERVAL, PROBES = 60, 10, 3
 """TCP keepalive, seconds and number: a connection whose other end is gone ends after a minute and a half."""
 
+BUFFER = 65536
+"""Bytes of a connection that Envoy holds while the other end does not take them; its own default is 16 times that."""
+
 
 def typed(message: str, **fields: Any) -> Json:
     """A message in an `Any`, `message` being its full name."""
@@ -94,7 +97,7 @@ def tcp_proxy(stat_prefix: str, cluster: str, *, after_handshake: bool) -> Json:
     dead ones are found by keepalive. A connection is tried on up to three endpoints.
     """
     late: Mapping[str, Any] = (
-        {"upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE", "max_early_data_bytes": 65536}
+        {"upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE", "max_early_data_bytes": BUFFER}
         if after_handshake
         else {}
     )
