@@ -26,7 +26,7 @@ HEAD = """\
 # Hooks
 
 The contract between the core and a plugin, written from the docstrings of `hamlet_core.api`. [Writing an
-adapter](adapters.md) goes through it step by step; [Public API](api.md) says what of it is stable.
+adapter](writing-an-adapter.md) goes through it step by step; [Public API](api.md) says what of it is stable.
 
 ## How hooks are called
 

@@ -1,0 +1,1 @@
+"""etcd as a registry of a Hamlet federation."""

@@ -1,0 +1,79 @@
+"""The tutorial's blocks, put on the scaffold in order, are examples/hamlet-etcd; and that keeps the contract."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hamlet_core.cli.scaffold import project
+from tests.backends.consul import NOT_RUN
+from tests.backends.install import CannotInstall, ensure
+from tests.docs.blocks import ROOT, Block, blocks, make
+
+PAGE = ROOT / "docs" / "writing-an-adapter.md"
+EXAMPLE = ROOT / "examples" / "hamlet-etcd"
+MADE_BY_TOOLS = re.compile(r"(^|/)(\.venv|\.[a-z]+_cache|__pycache__|[^/]*\.egg-info)/")
+
+
+def shown() -> list[Block]:
+    """The blocks that are files, or changes of files."""
+    return [each for each in blocks(PAGE) if "/" in each.title or each.title.endswith((".md", ".toml"))]
+
+
+def standing(folder: Path) -> dict[str, str]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: path.read_text(encoding="utf-8") for name, path in found.items() if not MADE_BY_TOOLS.search(name)}
+
+
+def test_the_blocks_of_the_tutorial_on_the_scaffold_are_the_example() -> None:
+    made = make({str(path): text for path, text in project("etcd").items()}, shown())
+    example = standing(EXAMPLE)
+    assert sorted(made) == sorted(example)
+    for path, text in made.items():
+        assert text == example[path], f"{path} of the tutorial is not that of the example"
+
+
+def test_a_change_that_fits_nowhere_or_twice_fails() -> None:
+    block = Block(page="x.md", line=1, language="diff", title="a", heading="", text=" one\n-two\n+three\n")
+    assert make({"a": "one\ntwo\n"}, [block]) == {"a": "one\nthree\n"}
+    for text in ("one\n", "one\ntwo\none\ntwo\n"):
+        with pytest.raises(AssertionError, match="not once"):
+            make({"a": text}, [block])
+
+
+@pytest.fixture(scope="module")
+def etcd() -> Path:
+    """The folder of a real etcd."""
+    try:
+        return ensure("etcd").parent
+    except CannotInstall as error:
+        reason = f"{NOT_RUN} a real etcd is needed and cannot be had: {error}"
+        if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.mark.timeout(600)
+def test_the_example_keeps_the_contract_on_a_real_etcd(etcd: Path, tmp_path: Path) -> None:
+    for path, text in standing(EXAMPLE).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    # As its author has it: of the plugins of pytest that are installed here, none.
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "--disable-plugin-autoload", "-p", "no:cacheprovider"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=540, check=False,
+        env={**os.environ, "PATH": f"{etcd}{os.pathsep}{os.environ['PATH']}", "PYTEST_ADDOPTS": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+    closing = done.stdout.splitlines()[-1]
+    passed = re.match(r"(\d+) passed in ", closing)
+    assert passed, f"not all passed: {closing}"
+    written = re.search(r"^(\d+) passed in", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert written
+    assert int(passed[1]) >= int(written[1]), "tests are gone that the page counts"
