@@ -53,6 +53,8 @@ class Policy:
     def of(cls, config: Config, ingress: Ingress | None = None) -> Policy:
         """The policy that the configuration states; `ingress` is what a plugin's gateway says, if there is one."""
         gated = config.way_in is not None
+        if not gated:
+            ingress = None
         if config.gateway is not None and not gated:
             reached_at = {split_host_port(endpoint) for endpoint in config.gateway.endpoints}
             ingress = Ingress(
