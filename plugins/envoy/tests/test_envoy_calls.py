@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import http.client
 import http.server
@@ -9,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -34,6 +36,8 @@ class _Hello(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = f"{self.path} for {self.headers['Host']}".encode()
+        if self.path == "/headers":
+            body = repr(sorted((name.lower(), value) for name, value in self.headers.items())).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -206,3 +210,73 @@ def test_what_returns_is_in_force(two: tuple[Mesh, Mesh], server: MakeServer) ->
         ports = east.imports(*(west.offers(name) for name in names))
         assert [send(port) for port in ports] == [b"hello", b"hello"], turn
         assert west.ask(f"s{turn - 1}.west.example", east.own) == b"", turn
+
+
+def caller(header: str) -> str:
+    """The one URI in the one element of an `x-forwarded-client-cert` header."""
+    (uri,) = [value for key, _, value in (part.partition("=") for part in header.split(";")) if key == "URI"]
+    assert "," not in header
+    return uri
+
+
+def test_a_service_is_told_who_calls_where_that_is_wanted(
+    make_mesh: MakeMesh, web: Endpoint, server: MakeServer
+) -> None:
+    west, east = make_mesh("west", ingress={"caller_header": True}), make_mesh("east")
+    west.trust(east.peer())
+    east.trust(west.peer())
+    bare = west.publishes("raw", server(), to=["east"])
+    http_route = dataclasses.replace(west.publishes("shop", to=["east"], protocol=Protocol.HTTP), endpoints=(web,))
+    assert west.gateway.gateway_publish((http_route, bare)) == {}
+    port, raw = east.imports(west.offers("shop", protocol="HTTP"), west.offers("raw"))
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    sent = {"Host": "shop.west.example", "X-Forwarded-Client-Cert": "URI=spiffe://west.example/admin"}
+    client.request("GET", "/headers", headers=sent)
+    headers = dict(ast.literal_eval(client.getresponse().read().decode()))
+    client.close()
+    assert caller(headers.pop("x-forwarded-client-cert")) == "spiffe://east.example/gateway"
+    assert headers.pop("x-forwarded-proto") == "https"
+    assert headers == {"host": "shop.west.example", "accept-encoding": "identity"}
+    assert send(raw) == b"hello", "what is no HTTP is passed on as it is"
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_grpc_streams_cross_with_and_without_word_of_the_caller(make_mesh: MakeMesh, header: bool) -> None:
+    west, east = make_mesh("west", ingress={"caller_header": header}), make_mesh("east")
+    west.trust(east.peer())
+    east.trust(west.peer())
+    told: list[str | None] = []
+
+    def say(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        told.append(dict(context.invocation_metadata()).get("x-forwarded-client-cert"))
+        yield from (b"said " + request for request in requests)
+
+    handler = grpc.method_handlers_generic_handler("demo.Echo", {"Say": grpc.stream_stream_rpc_method_handler(say)})
+    serving = grpc.server(futures.ThreadPoolExecutor(2), handlers=(handler,))
+    place = Endpoint(address="127.0.0.1", port=serving.add_insecure_port("127.0.0.1:0"))
+    serving.start()
+    try:
+        published(west, "talk", place, Protocol.GRPC)
+        (port,) = east.imports(west.offers("talk", protocol="GRPC"))
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            answers = channel.stream_stream("/demo.Echo/Say")(iter((b"a", b"b")), timeout=DEADLINE)
+            assert list(answers) == [b"said a", b"said b"]
+    finally:
+        serving.stop(None).wait()
+    (word,) = told
+    if header:
+        assert word is not None
+        assert caller(word) == "spiffe://east.example/gateway"
+    else:
+        assert word is None
+
+
+def test_more_connections_than_envoys_own_limit_stand_at_once(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
+    west, east = two
+    west.gateway.gateway_publish((west.publishes("orders", server(), to=["east"]),))
+    (port,) = east.imports(west.offers("orders"))
+    with ExitStack() as stack:
+        for _ in range(1_100):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=DEADLINE))
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"

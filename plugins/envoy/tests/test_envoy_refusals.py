@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from hamlet_core.api import GatewayUnavailable, PeerTrust, Refused
+from hamlet_core.api import GatewayUnavailable, PeerTrust, Protocol, Refused
 from tests.backends.envoy import DEADLINE, SIGNING, Mesh, Server, send, wait_for
 from tests.support.minting import Mint
 
@@ -240,3 +240,17 @@ def test_a_removed_owner_is_no_longer_called(make_mesh: MakeMesh, server: MakeSe
         assert standing.recv(10) == b""
     east.trust(west.peer())
     assert send(port) == b"hello", "with trust comes the route, at its port"
+
+
+def test_http_connections_end_too_when_requests_are_passed_on_one_by_one(
+    make_mesh: MakeMesh, server: MakeServer
+) -> None:
+    west = make_mesh("west", ingress={"caller_header": True})
+    west.trust(trusted("east", EAST))
+    west.gateway.gateway_publish([west.publishes("shop", server(), to=["east"], protocol=Protocol.HTTP)])
+    with west.connect("shop.west.example", caller(EAST, "spiffe://east.example/a")) as standing:
+        standing.sendall(b"GET / HTTP/1.1\r\nHost: shop\r\n")  # a request that is not at its end
+        west.gateway.gateway_publish([])
+        while standing.recv(65536):
+            pass
+    assert west.ask("shop.west.example", caller(EAST, "spiffe://east.example/a")) == b""

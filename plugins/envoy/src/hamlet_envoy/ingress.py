@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hamlet_core.api import Protocol, PublishRoute, Refused
-from hamlet_envoy import trust, xds
-from hamlet_envoy.options import Address
+from hamlet_envoy import requests, trust, xds
+from hamlet_envoy.options import IngressOptions, parse_address
 from hamlet_envoy.trust import Believed
 from hamlet_envoy.upstream import cluster, unusable
 from hamlet_envoy.xds import Json
@@ -52,15 +52,19 @@ def refusal(route: PublishRoute, believed: Believed) -> Refused | None:
     return None
 
 
-def cluster_of(route: PublishRoute) -> Json:
+def cluster_of(route: PublishRoute, *, caller_header: bool) -> Json:
     """Where the route's connections go."""
-    return cluster(route_name(route.sni), route.endpoints)
+    found = cluster(route_name(route.sni), route.endpoints)
+    if caller_header and route.port.protocol in requests.PROTOCOLS:
+        found["typed_extension_protocol_options"] = requests.upstream_options(route.port.protocol)
+    return found
 
 
 def listener(
-    routes: Iterable[PublishRoute], believed: Believed, listen: Address, directory: Path, *, own: str
+    routes: Iterable[PublishRoute], believed: Believed, options: IngressOptions, directory: Path, *, own: str
 ) -> Json:
     """The listener for `routes`, none of which is refused; `own` is the secret it presents."""
+    listen = parse_address(options.listen)
     ordered = sorted(routes, key=lambda route: route.sni)
     return xds.typed(
         "envoy.config.listener.v3.Listener",
@@ -77,11 +81,11 @@ def listener(
             )
         ],
         filter_chain_matcher=_matcher(ordered),
-        filter_chains=[_chain(route, believed, directory, own) for route in ordered] or [_nobody()],
+        filter_chains=[_chain(route, believed, directory, own, options) for route in ordered] or [_nobody()],
     )
 
 
-def _chain(route: PublishRoute, believed: Believed, directory: Path, own: str) -> Json:
+def _chain(route: PublishRoute, believed: Believed, directory: Path, own: str, options: IngressOptions) -> Json:
     audience = trust.audience_name(trust.audience(route.peers, believed), believed)
     name = route_name(route.sni)
     return {
@@ -99,7 +103,11 @@ def _chain(route: PublishRoute, believed: Believed, directory: Path, own: str) -
                 "validation_context_sds_secret_config": xds.secret_source(audience, directory),
             },
         ),
-        "filters": [xds.tcp_proxy("ingress", name, after_handshake=True)],
+        "filters": [
+            requests.http_filter(name)
+            if options.caller_header and route.port.protocol in requests.PROTOCOLS
+            else xds.tcp_proxy("ingress", name, after_handshake=True)
+        ],
     }
 
 

@@ -103,6 +103,10 @@ class IngressOptions(BaseModel):
         default=(),
         description="Names that are published as the ingress's; default: URI and DNS names of its certificate.",
     )
+    caller_header: bool = Field(
+        default=False,
+        description="Tell HTTP, HTTP2 and GRPC services who calls: `x-forwarded-client-cert` with the SPIFFE ID.",
+    )
 
     @model_validator(mode="after")
     def _pair(self) -> IngressOptions:

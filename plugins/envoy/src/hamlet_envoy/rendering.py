@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hamlet_core.api import ImportKey, ImportRoute, PublishRoute, Refused
 from hamlet_envoy import egress, ingress, trust
-from hamlet_envoy.options import EgressOptions, EnvoyOptions, parse_address
+from hamlet_envoy.options import EgressOptions, EnvoyOptions
 from hamlet_envoy.ports import allocate
 from hamlet_envoy.trust import Believed
 from hamlet_envoy.xds import Json
@@ -84,11 +84,14 @@ def render(
         pair = ingress_pair
         budget.add(own, lambda: trust.certificate_secret(own, *pair))
     standing, publish_refused = _publishable(options, believed, published, rejected, budget)
-    clusters = {ingress.route_name(route.sni): ingress.cluster_of(route) for route in standing}
-    listeners = {}
+    clusters: dict[str, Json] = {}
+    listeners: dict[str, Json] = {}
     if options.ingress is not None:
-        listen = parse_address(options.ingress.listen)
-        listeners[ingress.LISTENER] = ingress.listener(standing, believed, listen, directory, own=own)
+        header = options.ingress.caller_header
+        clusters = {
+            ingress.route_name(route.sni): ingress.cluster_of(route, caller_header=header) for route in standing
+        }
+        listeners[ingress.LISTENER] = ingress.listener(standing, believed, options.ingress, directory, own=own)
     import_refused = _not_importable(options, believed, imported, rejected, budget)
     callable_routes = [route for key, route in imported.items() if key not in import_refused]
     given: Mapping[str, int] = {}

@@ -9,6 +9,10 @@ from hamlet_envoy import xds
 from hamlet_envoy.options import is_ip, parse_host
 from hamlet_envoy.xds import Json
 
+_UNLIMITED = ("max_connections", "max_pending_requests", "max_requests")
+_MANY = 1_000_000
+"""Envoy's own limit is 1,024 connections to a service, beyond which it refuses; limits are the service's affair."""
+
 
 def unusable(endpoints: Sequence[Endpoint]) -> str:
     """What is wrong with the first endpoint that nobody could connect to; empty when all are well.
@@ -37,6 +41,7 @@ def cluster(name: str, endpoints: Sequence[Endpoint], transport_socket: Json | N
         "envoy.config.cluster.v3.Cluster",
         name=name,
         connect_timeout="5s",
+        circuit_breakers={"thresholds": [dict.fromkeys(_UNLIMITED, _MANY)]},
         load_assignment={
             "cluster_name": name,
             "endpoints": [
