@@ -1,5 +1,7 @@
 """In whatever order it happens, nothing is offered that the gateway does not lead to, and nothing waits for ever."""
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -14,13 +16,13 @@ RANKS = {"cart": (0, "cart"), "orders": (0, "orders"), "users": (1, "users")}
 SNIS = ("x", "grpc.x", "y")
 
 
-def route(service, sni, port, protocol, address):
+def route(service, sni, port, address):
     return PublishRoute(
         sni=sni,
         fqdn=sni,
         registry="main" if RANKS[service][0] == 0 else "second",
         service=service,
-        port=ServicePort(name=port, port=80, protocol=protocol),
+        port=ServicePort(name=port, port=80, protocol=Protocol.HTTP),
         endpoints=(Endpoint(address=address, port=8080),),
         peers=(),
     )
@@ -32,15 +34,17 @@ def offers(draw):
     service = draw(st.sampled_from(sorted(RANKS)))
     name = draw(st.sampled_from(SNIS))
     snis = draw(st.sets(st.sampled_from(SNIS), max_size=2)) | {name} if draw(st.booleans()) else set()
-    protocol = draw(st.sampled_from([Protocol.HTTP, Protocol.TCP]))
     routes = tuple(
-        route(service, sni, draw(st.sampled_from(["http", "grpc"])), protocol, draw(st.sampled_from(["1", "2"])))
+        route(service, sni, draw(st.sampled_from(["http", "grpc"])), draw(st.sampled_from(["1", "2"])))
         for sni in sorted(snis)
     )
-    described = FederatedService(
-        name=name, fqdn=name, endpoints=(), instances=(), description=f"{service} {routes!r}"
-    )
-    return Offer(described, routes, RANKS[service])
+    return described(name, routes, RANKS[service])
+
+
+def described(name, routes, rank):
+    """An offer whose service's description tells it from all others."""
+    service = FederatedService(name=name, fqdn=name, endpoints=(), instances=(), description=f"{rank} {routes!r}")
+    return Offer(service, routes, rank)
 
 
 tables = st.dictionaries(
@@ -79,12 +83,28 @@ class GateMachine(RuleBasedStateMachine):
         self.forms: dict[str, Offer] = {}
         self.leads: dict[str, PublishRoute] = {}
         self.asked = None
+        self.spoken = dict.fromkeys(RANKS, Protocol.HTTP)
         self.gate.replace({audience: [] for audience in AUDIENCES}, members)
+
+    def as_spoken(self, offer):
+        """The offer with the protocol that its service speaks at present: a port has one, whoever it is for."""
+        routes = tuple(
+            replace(each, port=replace(each.port, protocol=self.spoken[each.service])) for each in offer.routes
+        )
+        return described(offer.service.name, routes, offer.rank)
 
     # --- what happens ----------------------------------------------------------------------------
 
+    @rule(service=st.sampled_from(sorted(RANKS)), protocol=st.sampled_from([Protocol.HTTP, Protocol.TCP]))
+    def speak(self, service, protocol):
+        self.spoken[service] = protocol
+        for (audience, _), offer in list(self.offers.items()):
+            if offer.rank == RANKS[service]:
+                self.put(audience, offer)
+
     @rule(audience=st.sampled_from(AUDIENCES), offer=offers())
     def put(self, audience, offer):
+        offer = self.as_spoken(offer)
         self.offers[audience, offer.service.name] = self.forms[offer.service.description] = offer
         self.gate.put(audience, offer)
 
