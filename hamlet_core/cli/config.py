@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,7 +40,8 @@ def config() -> None:
 def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
     """Say everything that is wrong with the configuration, with file, line, key and mend.
 
-    It reads no certificate and asks no registry: `hamlet check` does.
+    Files that it names and that are not there yet are remarks, and no faults: it may be checked elsewhere. It reads
+    no certificate and asks no registry: `hamlet check` does.
     """
     path = settings.config_file()
     try:
@@ -55,14 +57,33 @@ def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
         counts = (
             f"registries: {len(found.registries)}, peers: {len(found.peers)}, publish rules: {len(found.publish)}"
         )
-        emit(
-            {"file": str(path), "ok": True, "problems": []},
-            lambda out: out.print(styled(f"{path}: no problems (mesh: {found.mesh.name}, {counts})", "green")),
-            as_json=as_json,
-        )
+        remarks = list(missing_files(loaded))
+
+        def render(out: Console) -> None:
+            out.print(styled(f"{path}: no problems (mesh: {found.mesh.name}, {counts})", "green"))
+            for remark in remarks:
+                out.print(styled(remark, "yellow"), soft_wrap=True)
+
+        emit({"file": str(path), "ok": True, "problems": [], "remarks": remarks}, render, as_json=as_json)
         return
     emit({"file": str(path), "ok": False, "problems": problems}, lambda _: _show(problems), as_json=as_json)
     ctx.exit(Exit.USAGE)
+
+
+def missing_files(loaded: Loaded) -> Iterator[Problem]:
+    """The certificates, keys and bundles that the configuration names and that are not on this machine."""
+    identity = loaded.config.identity
+    named: list[tuple[Loc, Path | None, str]] = [
+        (("identity", key), getattr(identity, key), "`hamlet pki` makes one for development")
+        for key in ("certificate", "key", "bundle")
+    ]
+    named += [
+        (("peers", name, "bundle"), peer.bundle, f"ask the operator of {name} for its bundle.pem")
+        for name, peer in loaded.config.peers.items()
+    ]
+    for loc, path, mend in named:
+        if path is not None and not path.exists():
+            yield loaded.places.problem(loc, f"there is no file {path} here", mend)
 
 
 def _show(problems: list[Problem]) -> None:

@@ -88,11 +88,29 @@ def _run(file: Path, *arguments: str, token: str = "hush") -> Result:
 
 @pytest.mark.usefixtures("plugins")
 def test_a_good_configuration_is_called_so(file: Path) -> None:
+    for name in ("a.crt", "a.key"):
+        (file.parent / name).touch()
     done = _run(file, "config", "check")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == f"{file}: no problems (mesh: west, registries: 1, peers: 0, publish rules: 0)\n"
     done = _run(file, "config", "check", "--json")
-    assert json.loads(done.stdout) == {"file": str(file), "ok": True, "problems": []}
+    assert json.loads(done.stdout) == {"file": str(file), "ok": True, "problems": [], "remarks": []}
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_file_that_is_not_there_is_a_remark_and_no_fault(file: Path) -> None:
+    peer = "peers: {east: {bundle: peers/east.pem, trust_domain: east.example}}\n"
+    file.write_text(TEXT + peer)
+    (file.parent / "a.crt").touch()
+    done = _run(file, "config", "check")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[1:] == [
+        f"{file}:4: identity.key: there is no file {file.parent}/a.key here (`hamlet pki` makes one for development)",
+        (
+            f"{file}:10: peers.east.bundle: there is no file {file.parent}/peers/east.pem here"
+            " (ask the operator of east for its bundle.pem)"
+        ),
+    ]
 
 
 @pytest.mark.usefixtures("plugins")
