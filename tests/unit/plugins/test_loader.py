@@ -231,3 +231,50 @@ def test_a_wrapper_is_no_registry_kind(site):
     site.install("hamlet-audit", "audit", WRAPPER)
     with pytest.raises(ConfigError, match="no registry can be of kind 'audit'"):
         load({"audit"})
+
+
+GATEWAY = ADAPTER.replace('role="registry"', 'role="gateway"')
+BOTH = """
+    from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
+
+    @hookimpl
+    def hamlet_adapters():
+        return [
+            AdapterType(kind="both", role=role, options=AdapterOptions, open=object, summary=role)
+            for role in ("registry", "gateway")
+        ]
+"""
+
+
+def test_a_gateway_is_loaded_by_its_kind(site):
+    site.install("hamlet-sample", "sample", GATEWAY.format(kind="sample"))
+    plugins = load(gateways=["sample"])
+    assert (set(plugins.adapters), set(plugins.gateways)) == (set(), {"sample"})
+    assert [each.provides for each in installed()] == [("gateway",)]
+
+
+def test_one_kind_may_be_a_registry_and_a_gateway(site):
+    site.install("hamlet-both", "both", BOTH)
+    plugins = load(["both"], gateways=["both"])
+    assert (plugins.adapters["both"].role, plugins.gateways["both"].role) == ("registry", "gateway")
+    assert [each.provides for each in installed()] == [("registry", "gateway")]
+
+
+def test_a_registry_is_no_gateway_and_a_gateway_no_registry(site):
+    site.install("hamlet-door", "door", GATEWAY.format(kind="door"))
+    site.install("hamlet-shelf", "shelf", ADAPTER.format(kind="shelf"))
+    with pytest.raises(ConfigError, match="provides no registry adapter, so no registry can be of kind 'door'"):
+        load(["door"])
+    with pytest.raises(ConfigError, match="provides no gateway adapter, so no gateway can be of kind 'shelf'"):
+        load(gateways=["shelf"])
+
+
+def test_a_gateway_that_is_not_installed_is_called_one(site):
+    with pytest.raises(ConfigError, match="gateway kind 'envoy' is not installed"):
+        load(gateways=["envoy"])
+
+
+def test_one_role_given_twice_is_refused(site):
+    site.install("hamlet-both", "both", BOTH.replace('("registry", "gateway")', '("gateway", "gateway")'))
+    with pytest.raises(AdapterError, match="provides the gateway of kind 'both' 2 times"):
+        load(gateways=["both"])

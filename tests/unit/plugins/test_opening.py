@@ -18,8 +18,10 @@ from hamlet_core.api import (
     hookimpl,
 )
 from hamlet_core.api.testing import MemoryRegistry, imported_service
-from hamlet_core.config.model import Registry
+from hamlet_core.api.testing.memory_gateway import MemoryGateway
+from hamlet_core.config.model import Egress, Gateway, Registry
 from hamlet_core.plugins import Plugins, open_registry
+from hamlet_core.plugins.opening import open_gateway
 
 CONTEXT = AdapterContext(
     name="west", mesh="west", domain="west.example", trust_domain="west.example", directory=Path("/etc/hamlet")
@@ -40,13 +42,24 @@ class Options(AdapterOptions):
 class Auditor:
     """A plugin with one wrapper for all registries."""
 
-    def __init__(self):
-        self.asked, self.counter = [], Counter()
+    def __init__(self, counter=None):
+        self.asked, self.counter = [], counter or Counter()
 
     @hookimpl
     def hamlet_wrappers(self, adapter):
         self.asked.append((adapter.name, adapter.kind, adapter.role))
         return self.counter
+
+
+class GatewayCounter:
+    """Counts the calls it stands around."""
+
+    writes = 0
+
+    @hookimpl(wrapper=True)
+    def gateway_publish(self, routes):
+        self.writes += 1
+        return (yield)
 
 
 class Counter:
@@ -66,7 +79,8 @@ def plugins(opened, *others):
     for plugin in others:
         manager.register(plugin, type(plugin).__name__.lower())
     adapter = AdapterType(kind="sample", role="registry", options=Options, open=opened)
-    return Plugins({"sample": adapter}, {}, manager)
+    gateway = AdapterType(kind="sample", role="gateway", options=Options, open=opened)
+    return Plugins({"sample": adapter}, {"sample": gateway}, manager)
 
 
 def registry(**options):
@@ -136,3 +150,31 @@ async def test_wrappers_of_loaded_plugins_stand_around_the_adapter():
     await port.close()
     assert auditor.asked == [("west", "sample", "registry")]
     assert auditor.counter.writes == 1
+
+
+@pytest.mark.parametrize("settings", [Gateway, Egress])
+@pytest.mark.parametrize("key", ["gateway", "egress"])
+async def test_a_gateway_is_opened_as_a_registry_is(settings, key):
+    auditor, seen = Auditor(GatewayCounter()), []
+
+    def opened(options, context):
+        seen.append((options, context))
+        return MemoryGateway().adapter_type().open(options, context)
+
+    port = open_gateway(key, settings(kind="sample", path="envoy"), plugins(opened, auditor), CONTEXT)
+    ((options, context),) = seen
+    assert (options.path, context, port.title) == (Path("/etc/hamlet/envoy"), CONTEXT, f"{key} (sample)")
+    await port.publish([])
+    await port.close()
+    assert auditor.asked == [("west", "sample", "gateway")]
+    assert auditor.counter.writes == 1
+
+
+def test_a_gateway_that_cannot_be_opened_is_named_by_its_key():
+    def opened(options, context):
+        raise OSError("no")
+
+    with pytest.raises(AdapterError, match=r"egress \(sample\): OSError: no"):
+        open_gateway("egress", Egress(kind="sample", path="x"), plugins(opened), CONTEXT)
+    with pytest.raises(ConfigError, match=r"gateway\.path: Field required"):
+        open_gateway("gateway", Gateway(kind="sample"), plugins(opened), CONTEXT)
