@@ -208,13 +208,14 @@ class Mesh:
             ports.append(endpoint.port)
         return ports
 
-    def connect(self, sni: str | None, leaf: Leaf | None, alpn: Sequence[str] = ()) -> ssl.SSLSocket:
+    def connect(
+        self, sni: str | None, leaf: Leaf | None, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    ) -> ssl.SSLSocket:
         """A TLS connection to this mesh's ingress, which is checked by hand where that matters."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
+        context.maximum_version = newest
         if leaf is not None:
             context.load_cert_chain(*leaf.write(Path(tempfile.mkdtemp(dir=self.folder))))
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)

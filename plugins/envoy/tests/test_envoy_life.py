@@ -389,3 +389,33 @@ def test_a_handshake_that_is_begun_and_left_is_ended(two: tuple[Mesh, Mesh], ser
         connection.sendall(outgoing.read())
         while connection.recv(65536):
             pass  # its side of the handshake, then the end
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"version_info": "other", "resources": [{"@type": "nothing"}]}',
+        '{"version_info": "other", "resources": [{"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster"}]}',
+    ],
+)
+def test_a_file_that_someone_spoiled_is_found_from_outside_and_written_again(
+    make_mesh: MakeMesh, content: str
+) -> None:
+    west = make_mesh("west")
+    west.trust(west.peer())
+    outside = west.open()
+
+    def found() -> Severity:
+        (finding,) = [each for each in outside.gateway_check() if each.subject == "configuration"]
+        return finding.severity
+
+    assert found() is Severity.OK
+    clusters = west.folder / "envoy" / "cds.json"
+    wrong = clusters.with_name("wrong")
+    wrong.write_text(content)
+    wrong.replace(clusters)
+    assert found() is Severity.ERROR
+    west.trust(west.peer())
+    assert found() is Severity.OK, "what is wrong is written again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,6 +75,23 @@ def test_no_name_at_all_and_no_tls_lead_nowhere(west: Mesh, server: MakeServer) 
         with suppress(ConnectionResetError):
             assert plain.recv(100) == b""
     assert echo.accepted == 0
+
+
+def test_an_older_tls_than_1_3_is_refused(west: Mesh, server: MakeServer) -> None:
+    west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
+    leaf = caller(EAST, "spiffe://east.example/a")
+    with west.connect("orders.west.example", leaf) as connection:
+        assert connection.version() == "TLSv1.3"
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        west.connect("orders.west.example", leaf, newest=ssl.TLSVersion.TLSv1_2)
+
+
+def test_no_session_is_given_that_would_outlive_trust(west: Mesh, server: MakeServer) -> None:
+    west.gateway.gateway_publish([west.publishes("orders", server(), to=["east"])])
+    with west.connect("orders.west.example", caller(EAST, "spiffe://east.example/a")) as connection:
+        connection.sendall(b"x")
+        assert connection.recv(10) == b"x"  # tickets come before the first answer
+        assert connection.session is None or not connection.session.has_ticket
 
 
 def test_a_withdrawn_service_cannot_be_called_and_its_connections_end_within_seconds(

@@ -12,6 +12,7 @@ from hamlet_core.api import Finding, GatewayUnavailable, Severity
 from hamlet_envoy.admin import Admin, version_in
 from hamlet_envoy.bootstrap import LOG, arguments, find_binary
 from hamlet_envoy.certificates import covers, dns_names
+from hamlet_envoy.delivery import not_in_force
 from hamlet_envoy.options import EnvoyOptions, parse_address
 
 OLDEST = (1, 37)
@@ -44,7 +45,7 @@ def findings(seen: Seen, admin: Admin) -> list[Finding]:
         version = admin.version()
     except GatewayUnavailable as error:
         return [*_program(seen), *_not_running(seen, str(error)), *_ports(seen), *_certificate(seen)]
-    return [*_version(version, f"Envoy at {admin}"), *_rejection(seen), *_certificate(seen), *_rootless(seen)]
+    return [*_version(version, f"Envoy at {admin}"), *_rejection(seen, admin), *_certificate(seen), *_rootless(seen)]
 
 
 def _program(seen: Seen) -> Iterator[Finding]:
@@ -117,13 +118,19 @@ def _ports(seen: Seen) -> Iterator[Finding]:
             )
 
 
-def _rejection(seen: Seen) -> Iterator[Finding]:
-    if seen.rejection:
+def _rejection(seen: Seen, admin: Admin) -> Iterator[Finding]:
+    message = seen.rejection
+    if not message:  # another process may have handed over what is refused
+        try:
+            message = ", ".join(f"Envoy has not taken {name}" for name in not_in_force(seen.directory, admin))
+        except (OSError, ValueError, GatewayUnavailable) as error:
+            message = f"what Envoy runs cannot be compared with its files: {error}"
+    if message:
         yield Finding(
             subject="configuration",
             severity=Severity.ERROR,
-            message=seen.rejection,
-            mend="what Envoy did before, it does still; the routes at fault are named in the status",
+            message=message,
+            mend=f"what Envoy did before, it does still; see the status of the routes, and {seen.directory / LOG}",
         )
     else:
         yield Finding(subject="configuration", severity=Severity.OK, message="Envoy runs what it was given")

@@ -28,6 +28,8 @@ _WARMING = ("cluster_manager.warming_clusters", "listener_manager.total_listener
 _REFUSALS = ("update_rejected", "update_failure")
 _VERSIONS = r"(cluster_manager\.cds|listener_manager\.lds|sds\.[^.]*)\.version_text"
 _ALL = "|".join((r"(.*\.)(version_text|update_rejected|update_failure)", *map(re.escape, _WARMING)))
+_FORM = re.compile(r'\{"version_info":"(\w+)","resources":\[(.*)\]\}\n', re.DOTALL)
+_NOTHING = b'{"resources":[]}'
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05
 _THOROUGH = 10
 """Every how many looks the counters are asked for too, which cost more."""
@@ -64,8 +66,10 @@ class Delivery:
         """
         self._end = time.monotonic() + self._timeout
         known = self._admin.stats(_ALL)
-        before = {name: (self._directory / name).read_bytes() for name in _WATCHED}
-        standing: dict[str, Json] = {each["name"]: each for each in json.loads(before[CLUSTERS])["resources"]}
+        before = self._in_force(known)
+        standing: dict[str, Json] = {
+            each["name"]: each for each in json.loads(before.get(CLUSTERS, _NOTHING))["resources"]
+        }
         gone = standing.keys() - wanted.clusters.keys()
         names = [*wanted.clusters, *wanted.listeners]
         secrets = {name: _file([content]) for name, content in wanted.secrets.items()}
@@ -84,6 +88,15 @@ class Delivery:
             raise
         self._settle(versions, thorough=True)
         self._drop_secrets(wanted.secrets)
+
+    def _in_force(self, known: Mapping[str, str]) -> dict[str, bytes]:
+        """The files that Envoy runs as they are; one that someone else has changed is not worth keeping."""
+        contents = {name: (self._directory / name).read_bytes() for name in _WATCHED}
+        return {
+            name: content
+            for name, content in contents.items()
+            if _version(content) == known.get(f"{_WATCHED[name]}.version_text")
+        }
 
     def _put(self, name: str, resources: Iterable[Json], known: Mapping[str, str], names: Sequence[str]) -> None:
         """Write one of the two files, and wait until Envoy has taken or refused it."""
@@ -147,6 +160,16 @@ class Delivery:
         return reason_in(said) or "its log says why"
 
 
+def not_in_force(directory: Path, admin: Admin) -> list[str]:
+    """The files that Envoy has not taken as they are. Raises `GatewayUnavailable`, and `OSError`."""
+    running = admin.stats(_VERSIONS, texts_only=True)
+    return [
+        name
+        for name, stat in _WATCHED.items()
+        if _version((directory / name).read_bytes()) != running.get(f"{stat}.version_text")
+    ]
+
+
 def reason_in(log: str) -> str:
     """The last thing that the log says about a rejected update, its lines joined; empty when it says nothing."""
     marks = list(re.finditer(r"update rejected: |update failure: |[Ff]ilesystem config update failure: ", log))
@@ -180,6 +203,12 @@ def _file(resources: Iterable[Json]) -> tuple[str, bytes]:
     body = ",".join(sorted(json.dumps(each, separators=(",", ":"), sort_keys=True) for each in resources))
     version = xds.short(body)
     return version, f'{{"version_info":"{version}","resources":[{body}]}}\n'.encode()
+
+
+def _version(content: bytes) -> str:
+    """The version in a file as `_file` makes them; empty for any other content."""
+    found = _FORM.fullmatch(content.decode(errors="replace"))
+    return found[1] if found is not None and xds.short(found[2]) == found[1] else ""
 
 
 def _number(stats: Mapping[str, str], name: str) -> int:
