@@ -89,7 +89,7 @@ class Writer:
             self._consumers.learn()
             self.learn(self._standing.everything(apis, ours=True))
         if any(isinstance(change, WriteImport) for change in changes):
-            self._consumers.expect()
+            self._consumers.expect(self._led_to(changes))
         known = self._standing.everything(apis, ours=False) if len(changes) >= LIST_FROM else None
         batch = Batch(apis, self._standing, self._marker, known, self._taken(apis, known, changes))
         outcomes: list[Outcome | None] = [None] * len(changes)
@@ -107,6 +107,16 @@ class Writer:
         elif apis.networking and self._consumers.former:
             self._consumers.tidy(batch.resources["DestinationRule"])
         return made
+
+    def _led_to(self, changes: Sequence[ImportChange]) -> frozenset[str]:
+        """The namespaces, beside the one of the imports, that a gateway asks rules for."""
+        found = set[str]()
+        for change in changes:
+            # What makes no sense is refused when it is written.
+            with contextlib.suppress(InvalidService):
+                if isinstance(change, WriteImport) and change.service.route and self._options.istio:
+                    found |= istio.consumers_of(change.service, self._options)
+        return frozenset(found - {self._namespace})
 
     def _taken(self, apis: Apis, known: dict[At, Object] | None, changes: Sequence[ImportChange]) -> Taken:
         """Who has which host and address, as far as the changes need to know."""

@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 
 class Consumers:
-    """Reads and writes that record for one agent. `named` are the namespaces of the options."""
+    """Reads and writes that record for one agent. `named` are the namespaces of the options and of the gateway."""
 
     def __init__(self, connection: Connection, options: IstioOptions, marker: Marker) -> None:
         self._connection, self._marker = connection, marker
@@ -63,8 +63,9 @@ class Consumers:
         """Where rules may stand that the options no longer name."""
         return self.recorded - self.named
 
-    def expect(self) -> None:
-        """Rules are about to be written."""
+    def expect(self, also: frozenset[str] = frozenset()) -> None:
+        """Rules are about to be written; `also` where a gateway asks for them, which counts until the next start."""
+        self.named |= also
         if not self.named <= self.recorded:
             self._record(self.recorded | self.named)
 

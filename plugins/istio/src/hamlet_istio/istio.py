@@ -2,7 +2,8 @@
 
 Pure.
 
-A rule never has an `sni` without `subjectAltNames`: sidecars would then take any certificate.
+A rule never has an `sni` without `subjectAltNames`: sidecars would then take any certificate. Where the gateway
+originates TLS, sidecars speak the plain protocol to it and verify nothing: the gateway does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from hamlet_core.api import ImportedService, InvalidService
 from hamlet_istio.marks import Marker
 from hamlet_istio.naming import object_name
 from hamlet_istio.offer import ISTIO_PROTOCOLS, Offer, Port, is_address, offer_of
-from hamlet_istio.options import IstioOptions
+from hamlet_istio.options import IstioOptions, TlsOrigination
+from hamlet_istio.settings import tls_said
 
 Object = dict[str, Any]
 _TOLD_APART_BY_ADDRESS = frozenset({"TCP", "MONGO"})
@@ -29,7 +31,8 @@ def objects_for(
 
     `version` is `networking.istio.io/...`, `address` the virtual address, or None.
     """
-    offer = offer_of(service.service)
+    offer = offer_of(service)
+    tls = _tls_of(service, options)
     host = service.local_name
     if host == options.cluster_domain or host.endswith((f".{options.cluster_domain}", ".svc")):
         message = f"{host!r} is a name of the cluster itself: the owner has to publish it under another one"
@@ -42,7 +45,7 @@ def objects_for(
             "metadata": {**metadata, "namespace": namespace},
             "spec": spec,
         }
-        for namespace, spec in _rules(service, offer, options)
+        for namespace, spec in _rules(service, offer, options, tls)
     ]
     addresses = sorted({place for port in offer.ports for place, _ in port.places})
     entry = {
@@ -61,7 +64,7 @@ def objects_for(
             ],
             "endpoints": _endpoints(service, offer.ports),
             "exportTo": list(options.export_to),
-            **({"subjectAltNames": list(service.service.sans)} if service.service.sans else {}),
+            **({"subjectAltNames": list(service.service.sans)} if service.service.sans and tls else {}),
         },
     }
     return marker.marked(service, [*rules, entry], offer.left_out)
@@ -72,19 +75,37 @@ def needs_address(service: ImportedService) -> bool:
     return any(instance.protocol in _TOLD_APART_BY_ADDRESS for instance in service.service.instances)
 
 
-def _rules(service: ImportedService, offer: Offer, options: IstioOptions) -> Iterator[tuple[str, Object]]:
+def consumers_of(service: ImportedService, options: IstioOptions) -> frozenset[str]:
+    """The namespaces with a rule of their own for this import; `InvalidService` for a route that cannot be read."""
+    tls = _tls_of(service, options)
+    return frozenset(tls.selectors(options.import_namespace)) if tls and service.service.sans else frozenset()
+
+
+def _tls_of(service: ImportedService, options: IstioOptions) -> TlsOrigination | None:
+    """How sidecars originate TLS: as the gateway says, else as the options do; None where the gateway does it."""
+    if service.route is None:
+        return options.tls
+    return None if service.route.originates_tls else tls_said(service.route.settings) or options.tls
+
+
+def _rules(
+    service: ImportedService, offer: Offer, options: IstioOptions, tls: TlsOrigination | None
+) -> Iterator[tuple[str, Object]]:
     """The content of each rule, by namespace."""
-    spec = _rule(service, offer, options)
-    selectors = options.tls.selectors(options.import_namespace) if service.service.sans else {}
+    spec = _rule(service, offer, options, tls)
+    selectors = tls.selectors(options.import_namespace) if tls and service.service.sans else {}
     for namespace, labels in selectors.items():
         yield namespace, {**spec, "exportTo": ["."], "workloadSelector": {"matchLabels": dict(labels)}}
     if not selectors:
         yield options.import_namespace, spec
 
 
-def _rule(service: ImportedService, offer: Offer, options: IstioOptions) -> Object:
-    tls = options.tls
+def _rule(service: ImportedService, offer: Offer, options: IstioOptions, tls: TlsOrigination | None) -> Object:
     spec: Object = {"host": service.local_name, "exportTo": list(options.export_to)}
+    # Said, not left out: a rule of the mesh for all hosts may ask for TLS.
+    without_tls = {**spec, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+    if tls is None:
+        return without_tls
     if not service.service.sans:
         if not options.plaintext:
             message = (
@@ -92,7 +113,7 @@ def _rule(service: ImportedService, offer: Offer, options: IstioOptions) -> Obje
                 " the owner has to publish them; `plaintext: true` imports it to be called without TLS"
             )
             raise InvalidService(message)
-        return {**spec, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+        return without_tls
     settings = {
         "mode": tls.mode,
         **({"clientCertificate": tls.client_certificate} if tls.client_certificate else {}),

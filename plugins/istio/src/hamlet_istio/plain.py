@@ -21,7 +21,7 @@ def objects_for(service: ImportedService, options: IstioOptions, marker: Marker,
 
     `version` is the API of the latter: `v1` means Endpoints.
     """
-    offer = offer_of(service.service)
+    offer = offer_of(service)
     names = sorted({place for port in offer.ports for place, _ in port.places if not is_address(place)})
     ports = [(port, [(place, number) for place, number in port.places if is_address(place)]) for port in offer.ports]
     if not all(places for _, places in ports):
