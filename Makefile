@@ -40,6 +40,7 @@ lint: $(STAMP) ## ruff, formatting included
 
 types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy hamlet_core $(wildcard plugins/*/src/*) examples/hamlet-audit/src/hamlet_audit bench docs/generate
+	cd examples/hamlet-etcd && MYPYPATH=src:../.. ../../$(BIN)/mypy
 
 imports: $(STAMP) ## the import contracts of pyproject.toml
 	$(BIN)/lint-imports

@@ -132,6 +132,7 @@ BUILD_SECONDS = 3600.0
 RECIPES: Mapping[str, Callable[[Path], Path]] = {
     "consul": Packaged(suite="bullseye", package="consul", member="usr/bin/consul"),
     "etcd": Packaged(suite="bookworm", package="etcd-server", member="usr/bin/etcd"),
+    "kubectl": Packaged(suite="bookworm", package="kubernetes-client", member="usr/bin/kubectl"),
     "kube-apiserver": BuiltApiserver(suite="bookworm", go="1.19", version="1.20.2"),
 }
 """How each backend is had when the machine has none: given an empty folder, return the binary made in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def test_every_key_of_the_configuration_has_a_line_with_its_meaning() -> None:
 
 def test_the_sections_that_are_looked_at_are_all_there_are() -> None:
     assert Brake in set(sections(Config))  # the deepest one
-    assert {place.partition(".")[0] for place, _ in keys_of(Config)} == {
+    assert {re.split(r"[.\[]", place)[0] for place, _ in keys_of(Config)} == {
         name_of(name, field) for name, field in Config.model_fields.items()
     }
 
