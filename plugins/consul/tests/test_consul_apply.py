@@ -325,6 +325,31 @@ def test_transactions_are_filled(consul: Consul, start_registry: Start) -> None:
     assert (started.registry.requests.snapshot() - before)["txn"] == 0, "there is nothing to write"
 
 
+def test_the_catalog_is_asked_for_names_only_where_an_import_is_new(consul: Consul, start_registry: Start) -> None:
+    started = start_registry(consul)
+    old, new = imported_service("old"), imported_service("new")
+    asked = []
+    for changes in (
+        [WriteImport(old)],
+        [WriteImport(imported_service("old", address="203.0.113.9"))],
+        [WriteImport(old), WriteImport(new)],
+        [RemoveImport(old.key, old.local_name), WriteImport(new)],
+    ):
+        before = started.registry.requests.snapshot()
+        assert set(statuses(started.hooks.registry_apply(changes=changes))) == {Status.APPLIED}
+        asked.append((started.registry.requests.snapshot() - before)["catalog/services"])
+    assert asked == [1, 0, 1, 0]
+
+
+def test_an_import_made_ready_under_a_name_that_is_taken_gets_another(consul: Consul, start_registry: Start) -> None:
+    started = start_registry(consul)
+    first, second = (imported_service(name, local_name=name) for name in ("stock.east", "stock-east"))
+    assert statuses(write(started, first, second)) == [Status.APPLIED] * 2
+    names = {one["Service"] for one in consul.do("GET", f"/v1/catalog/node-services/{NODE}")["Services"]}
+    assert len(names) == 2
+    assert "stock-east" in names
+
+
 def test_one_conflict_does_not_cost_a_request_for_each_of_the_others(consul: Consul, start_registry: Start) -> None:
     started = start_registry(consul)
     services = [imported_service(f"stock-{number}") for number in range(64)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import warnings
 from collections.abc import Callable
@@ -327,6 +328,18 @@ def test_what_is_not_there_is_none(consul: Consul, make_client: Callable[..., Cl
     assert client.config.get("service-defaults", "none") is None
     assert isinstance(base.Consul.Config(client).get("service-defaults", "none"), tuple)  # its own
     assert client.node_services("none").data == {"Node": None, "Services": None}
+
+
+def test_a_question_for_names_that_gets_no_answer_is_put_once_more(
+    consul: Consul, make_client: Callable[..., Client]
+) -> None:
+    client = make_client(consul)
+    asked = client.begin_names()
+    connection = asked._pending._connection
+    assert connection.sock is not None
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    assert "consul" in asked.result()
+    assert client.http.requests.snapshot()["catalog/services"] == 2
 
 
 def test_a_conflict_names_the_operation(consul: Consul, make_client: Callable[..., Client]) -> None:

@@ -79,7 +79,7 @@ class Writer:
 
     def _begin(self, changes: Sequence[ImportChange], rounds: Rounds, outcomes: dict[int, Outcome]) -> set[str]:
         """Decide the changes and hand them over; return the nodes on which something is deleted."""
-        names = self._names()
+        names = self._listed_names(changes)
         decided: set[ImportKey] = set()
         thinned: set[str] = set()
         for position, change in enumerate(changes):
@@ -154,6 +154,15 @@ class Writer:
             if stands is not None and stands.index != decided.index and not stands.intact:
                 return key_of(stands, unit.change.key.peer) is not None
         return False
+
+    def _listed_names(self, changes: Sequence[ImportChange]) -> Names:
+        """What names are taken. Consul takes its time to list them, which is used."""
+        if not any(map(self._decider.adds, changes)):
+            self._decider.draft((), lambda: True)
+            return self._names()
+        asked = self._client.begin_names()
+        self._decider.draft(changes, lambda: asked.answered)
+        return Names(self._table, self._client, self._local_names(), asked.result())
 
     def _names(self) -> Names:
         return Names(self._table, self._client, self._local_names())

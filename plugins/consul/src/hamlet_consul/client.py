@@ -92,6 +92,28 @@ class PendingTxn:
         self._pending.abandon()
 
 
+class PendingNames:
+    """The question which services there are, sent and not waited for."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pending = client.http.begin_get("/v1/catalog/services")
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is no need to wait."""
+        return self._pending.answered
+
+    def result(self) -> frozenset[str]:
+        """Wait for the names. A question that failed is put once more, as reads are."""
+        try:
+            return self._pending.result(_names)  # type: ignore[no-any-return]
+        except ConsulDenied:
+            raise
+        except RegistryUnavailable:
+            return frozenset(self._client.services().data or ())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """How to wait for news: since which index, and for how long at most."""
@@ -140,6 +162,10 @@ class Client:
     def services(self, block: Block | None = None) -> Answer:
         """The tags of every service, by its name."""
         return _answer(self.catalog.services(**_arguments(block)))
+
+    def begin_names(self) -> PendingNames:
+        """Ask for the names of all services, and do not wait for the answer."""
+        return PendingNames(self)
 
     def checks(self, block: Block | None = None) -> Answer:
         """Every check of every node and service."""
@@ -213,6 +239,10 @@ def _answer(given: Any) -> Answer:
 
 def _found(response: Any) -> Any:
     return None if response.code == 404 else json.loads(response.body)
+
+
+def _names(response: Any) -> frozenset[str]:
+    return frozenset(orjson.loads(response.body))
 
 
 def _txn(response: Any) -> TxnResult:

@@ -5,7 +5,8 @@ The one thing it writes is the node of a peer that has none yet.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hamlet_consul.client import Client, Operation
@@ -42,12 +43,17 @@ class Unit:
 
 
 class Names:
-    """Which Consul names are taken, and by whom; the catalog is asked once, when a new name is wanted."""
+    """Which Consul names are taken, and by whom.
 
-    def __init__(self, table: ImportTable, client: Client, local: Collection[str]) -> None:
+    `listed` is every name in the catalog; where it is None the catalog is asked once, when a new name is wanted.
+    """
+
+    def __init__(
+        self, table: ImportTable, client: Client, local: Collection[str], listed: Collection[str] | None = None
+    ) -> None:
         self._table, self._client, self._local = table, client, local
         self._taken: dict[str, str] = {}
-        self._listed: set[str] | None = None
+        self._listed = listed
         self._reread = False
 
     def choose(self, local_name: str, standing: Sequence[Entry]) -> str:
@@ -75,9 +81,9 @@ class Names:
         taken = {self._taken[name]} if name in self._taken else set()
         return self._table.local_names(name) | taken
 
-    def _catalog(self) -> set[str]:
+    def _catalog(self) -> Collection[str]:
         if self._listed is None:
-            self._listed = set(self._client.services().data or ())
+            self._listed = self._client.begin_names().result()
         return self._listed
 
 
@@ -86,6 +92,22 @@ class Decider:
 
     def __init__(self, client: Client, context: AdapterContext, table: ImportTable) -> None:
         self._client, self._context, self._table = client, context, table
+        self._drafts: dict[int, tuple[Entry, ...]] = {}
+
+    def adds(self, change: ImportChange) -> bool:
+        """Whether the change is an import of which nothing stands yet."""
+        held = self._table.get(node_name(self._context.mesh, change.key.peer))
+        return isinstance(change, WriteImport) and not (held and held.of(change.key))
+
+    def draft(self, changes: Sequence[ImportChange], enough: Callable[[], bool]) -> None:
+        """Use the time until `enough`: make entries under the names that these imports are likely to have."""
+        self._drafts = {}
+        for position, change in enumerate(changes):
+            if enough():
+                return
+            if isinstance(change, WriteImport):
+                with suppress(InvalidService):  # it is said when the change is decided
+                    self._drafts[position] = entries_for(change.service, service_name(change.service.local_name))
 
     def decide(self, position: int, change: ImportChange, names: Names) -> Unit:
         """What the change needs, which may be nothing; `InvalidService` when it cannot be made as it is."""
@@ -96,7 +118,9 @@ class Decider:
         if not isinstance(change, WriteImport):
             return Unit(position=position, change=change, node=node, delete=mine)
         name = names.choose(change.service.local_name, mine)
-        wanted = entries_for(change.service, name)
+        wanted = self._drafts.pop(position, ())
+        if not wanted or wanted[0].name != name:
+            wanted = entries_for(change.service, name)
         held = self._ensure_node(node, key.peer)
         write = []
         for entry in wanted:

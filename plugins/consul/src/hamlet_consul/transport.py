@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import urllib3
 from consul import base
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ReadTimeoutError
+from urllib3.util import wait_for_read
 
 from hamlet_consul.connection import Closed, PlainPool, Sockets, TlsPool, make_pool
 from hamlet_consul.errors import ConsulDenied, ConsulRefused, right_for
@@ -161,10 +162,17 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
 
     def begin_put(self, path: str, data: bytes) -> Pending:
         """Send `data` to `path` and do not wait for the answer: as `put` when its result is asked for."""
+        return self._begin("PUT", path, data)
+
+    def begin_get(self, path: str) -> Pending:
+        """Ask for `path` and do not wait for the answer: unlike with `get`, nothing is tried again."""
+        return self._begin("GET", path, None)
+
+    def _begin(self, method: str, path: str, data: bytes | None) -> Pending:
         self.requests.count(path)
-        target = self._target("PUT", path, ())[0]
+        target = self._target(method, path, ())[0]
         try:
-            return Pending(self, self._open_pool(), path, target, data)
+            return Pending(self, self._open_pool(), path, (method, target), data)
         except Closed as error:
             raise RegistryUnavailable(str(error)) from error
 
@@ -302,7 +310,14 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
 class Pending:
     """A call that was sent on a connection of its own, and whose answer was not read yet. Never repeated."""
 
-    def __init__(self, transport: Transport, pool: PlainPool | TlsPool, path: str, target: str, data: bytes) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        pool: PlainPool | TlsPool,
+        path: str,
+        target: tuple[str, str],
+        data: bytes | None,
+    ) -> None:
         self._transport, self._pool, self._path = transport, pool, path
         self._connection = pool.lend()
         try:
@@ -310,7 +325,7 @@ class Pending:
             if self._connection.sock is None:
                 self._connection.connect()
             self._connection.timeout = transport.settings.timeout
-            self._connection.request("PUT", target, body=data, headers=transport.said)
+            self._connection.request(*target, body=data, headers=transport.said)
         except FAILURES as error:
             raise self._failed(error) from error
 
@@ -322,6 +337,11 @@ class Pending:
             raise self._failed(error) from error
         self._pool.give_back(self._connection)
         return _decoded(callback, self._transport.answer(self._path, response))
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer has begun to come, or the connection has ended."""
+        return wait_for_read(self._connection.sock, timeout=0)
 
     def abandon(self) -> None:
         """Never read the answer."""
