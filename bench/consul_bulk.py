@@ -24,7 +24,7 @@ from hamlet_consul.registry import ConsulRegistry
 from hamlet_consul.rounds import AT_ONCE
 
 from bench.consul_opened import opened, real_consul
-from bench.measure import Row, alone, compared
+from bench.measure import Row, compared
 from bench.setting import Setting
 from hamlet_core.api import ImportedService, Status, WriteImport
 from hamlet_core.api.testing import imported_service
@@ -40,35 +40,43 @@ NOTE = "reference: a minimal client of /v1/txn; 70 % of its rate is a ratio of 1
 class Round:
     """One time of writing everything. Times are in seconds; `processor` is our own process's, Consul not counted.
 
-    `reconciled` is `written` and a look that finds nothing to do; `again` is what an adapter that was just opened
-    takes to find, change by change, that nothing is to be written.
+    `reconciled` is `written` and the time to list what stands then and to find by the core's plan that nothing is
+    left to do.
     """
 
     written: float
     processor: float
     requests: int
     reconciled: float = 0.0
-    again: float = 0.0
 
 
 def run(setting: Setting) -> list[Row]:
-    """Pairs of both, one after the other; the first pair is not counted."""
+    """Measure with a Consul that keeps its state in memory (`-dev`), and with one that writes it to its disk."""
+    return [*_measure(setting, durable=False), *_measure(setting, durable=True)]
+
+
+def _measure(setting: Setting, *, durable: bool) -> list[Row]:
+    """Pairs of both, one after the other; the first pair of each shape is not counted."""
     count, rounds = setting.sizes.consul_imports
-    pairs: dict[int, list[tuple[Round, Round]]] = {calls: [] for calls in CALLS}
-    with real_consul("bulk") as consul:
+    where = "on disk" if durable else "in memory"
+    pairs: dict[int, list[tuple[Round, Round]]] = {ceil(count / calls): [] for calls in CALLS}
+    with real_consul("bulk", durable=durable) as consul:
         operations = _operations(count)
         for number in range(rounds + 1):
-            setting.step(f"{count:,} imports: pair {number} of {rounds}")
-            for calls, measured in pairs.items():
-                pair = _write_minimally(consul, operations), _write(consul, count, ceil(count / calls))
+            setting.step(f"{count:,} imports {where}: pair {number} of {rounds}")
+            for size, measured in pairs.items():
+                pair = _write_minimally(consul, operations), _write(consul, count, size)
                 if number:
                     measured.append(pair)
-    return [row for calls, measured in pairs.items() for row in _rows(count, ceil(count / calls), measured)]
+    return [
+        row
+        for size, measured in pairs.items()
+        for row in _rows(f"{count:,} imports {where}, {size:,} a call", measured)
+    ]
 
 
-def _rows(count: int, size: int, pairs: Sequence[tuple[Round, Round]]) -> list[Row]:
+def _rows(what: str, pairs: Sequence[tuple[Round, Round]]) -> list[Row]:
     bare, ours = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    what = f"{count:,} imports, {size:,} a call"
     reference = [each.written for each in bare]
     return [
         compared("consul", f"{what}: written", "s", [each.written for each in ours], reference, NOTE),
@@ -89,7 +97,6 @@ def _rows(count: int, size: int, pairs: Sequence[tuple[Round, Round]]) -> list[R
             [each.requests for each in bare],
             "looks at what stands, the peer's node and the transactions",
         ),
-        alone("consul", f"{what}: nothing to change", "s", [each.again for each in ours], "no transaction"),
     ]
 
 
@@ -103,8 +110,10 @@ def _operations(count: int) -> list[dict[str, Any]]:
 
 
 def _imports(count: int) -> list[ImportedService]:
-    """New ones, so that no digest is known yet."""
-    return [imported_service(f"service-{number:05}") for number in range(count)]
+    """New ones; their digests are known, since the core compares them before it has anything written."""
+    imports = [imported_service(f"service-{number:05}") for number in range(count)]
+    assert all(one.digest for one in imports), "a digest is worked out when it is first asked for"
+    return imports
 
 
 def _write_minimally(consul: Consul, operations: Sequence[dict[str, Any]]) -> Round:
@@ -153,13 +162,8 @@ def _write(consul: Consul, count: int, size: int) -> Round:
         left = plan(desired, {one.key: one for one in registry.registry_imports()})
         reconciled = time.monotonic() - began
     assert not left, "Consul holds something else"
-    with opened(consul) as registry:
-        began = time.monotonic()
-        _hand_over(registry, imports, size)
-        again = time.monotonic() - began
-        assert registry.requests.snapshot()["txn"] == 0, "something was written that stood"
     consul.wipe()
-    return Round(written=written, processor=processor, requests=requests, reconciled=reconciled, again=again)
+    return Round(written=written, processor=processor, requests=requests, reconciled=reconciled)
 
 
 def _hand_over(registry: ConsulRegistry, imports: Sequence[ImportedService], size: int) -> None:

@@ -28,9 +28,9 @@ def opened(consul: Consul) -> Iterator[ConsulRegistry]:
 
 
 @contextmanager
-def real_consul(datacenter: str) -> Iterator[Consul]:
-    """A Consul of its own, found or fetched as the tests do it."""
-    consul = Consul(ensure("consul"), datacenter=datacenter)
+def real_consul(datacenter: str, *, durable: bool = False) -> Iterator[Consul]:
+    """A Consul of its own, found or fetched as the tests do it: in memory (`-dev`), or `durable`, on disk."""
+    consul = Consul(ensure("consul"), datacenter=datacenter, durable=durable)
     try:
         consul.start()
         yield consul
