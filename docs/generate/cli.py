@@ -65,7 +65,13 @@ def _prose(text: str) -> Iterator[str]:
         lines = paragraph.removeprefix("\b").strip("\n").split("\n")
         if not lines[0].startswith(" "):
             yield f"{lines.pop(0)}\n"
-        yield "\n".join(["```", *inspect.cleandoc("\n" + "\n".join(lines)).split("\n"), "```\n"])
+        code = inspect.cleandoc("\n" + "\n".join(lines)).split("\n")
+        yield "\n".join([f"```{_language(code[0])}", *code, "```\n"])
+
+
+def _language(line: str) -> str:
+    """What a block of a help is, by its first line: a part of hamlet.yaml, commands, or something else."""
+    return "yaml" if line.endswith(":") else "sh" if line.startswith("hamlet ") else "text"
 
 
 def _options(command: click.Command, path: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """A hook of mkdocs: pages whose source stands elsewhere in the repository, and links that lead out of the site.
 
-Every page has one source. The README is the first page and the quick start, each plugin's README is the
-reference of its registry; they become pages when the site is built, and are written nowhere. A link to a file
+Every page has one source. The README is the first page and the quick start, each plugin's README is its
+reference; they become pages when the site is built, and are written nowhere. A link to a file
 of the repository that is no page is shown as the file's path.
 
 mkdocs loads this file by its path: it imports nothing of ours.
@@ -26,9 +26,10 @@ _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 def sources() -> dict[str, str]:
     """The pages that are made, by their name in the site: the path of the source, from the root."""
+    folders = sorted([*ROOT.glob("plugins/*/README.md"), *ROOT.glob("examples/*/README.md")])
     plugins = {
-        f"registry-{readme.parent.name}.md": readme.relative_to(ROOT).as_posix()
-        for readme in sorted(ROOT.glob("plugins/*/README.md"))
+        f"plugin-{readme.parent.name.removeprefix('hamlet-')}.md": readme.relative_to(ROOT).as_posix()
+        for readme in folders
     }
     return {
         "index.md": "README.md",

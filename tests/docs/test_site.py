@@ -39,10 +39,14 @@ def test_the_check_of_the_network_can_fail() -> None:
     assert "the build asks the network" in done.stderr
 
 
-def test_every_page_of_the_docs_and_every_registry_is_in_the_site(site: Path) -> None:
+def test_every_page_of_the_docs_and_every_plugin_is_in_the_site_and_its_navigation(site: Path) -> None:
     sources = {page.stem for page in (ROOT / "docs").glob("*.md")}
-    sources |= {f"registry-{page.parent.name}" for page in ROOT.glob("plugins/*/README.md")}
-    assert sources | {"index", "quick-start", "changes"} <= {page.stem for page in site.glob("*.html")}
+    plugins = [*ROOT.glob("plugins/*/README.md"), *ROOT.glob("examples/*/README.md")]
+    sources |= {f"plugin-{page.parent.name.removeprefix('hamlet-')}" for page in plugins}
+    sources |= {"index", "quick-start", "changes"}
+    assert sources <= {page.stem for page in site.glob("*.html")}
+    reached = set(re.findall(r'href="?([\w-]+)\.html', (site / "index.html").read_text(encoding="utf-8"))) | {"index"}
+    assert sources <= reached, "not in the navigation of mkdocs.yml"
 
 
 def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:

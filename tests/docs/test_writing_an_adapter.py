@@ -14,6 +14,8 @@ from hamlet_core.cli.scaffold import project
 from tests.backends.consul import NOT_RUN
 from tests.backends.install import CannotInstall, ensure
 from tests.docs.blocks import ROOT, Block, blocks, make
+from tests.support.meshes import PATIENCE
+from tests.support.shell import shell, steps
 
 PAGE = ROOT / "docs" / "writing-an-adapter.md"
 EXAMPLE = ROOT / "examples" / "hamlet-etcd"
@@ -37,6 +39,14 @@ def test_the_blocks_of_the_tutorial_on_the_scaffold_are_the_example() -> None:
     assert sorted(made) == sorted(example)
     for path, text in made.items():
         assert text == example[path], f"{path} of the tutorial is not that of the example"
+
+
+def test_the_first_step_prints_what_the_page_shows(tmp_path: Path) -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("## 1. ")[2].partition("\n## ")[0]
+    found = steps(section)
+    assert len(found) == 1
+    with shell(tmp_path) as typed:
+        typed.follow(found, within=PATIENCE)
 
 
 def test_a_change_that_fits_nowhere_or_twice_fails() -> None:

@@ -1,0 +1,346 @@
+"""Every block of code of every page is run, loaded or compared; one of a kind that nobody knows fails the build.
+
+`CHECKS` says, in order, whose a block is. Blocks that a test of their own types or makes are claimed here too, by the
+page and that test, so that none is left out because everybody took it for somebody else's.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import itertools
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from hamlet_file.parse import parse
+from ruamel.yaml import YAML
+
+from docs.generate import PAGES
+from hamlet_core.cli import main
+from hamlet_core.config import load
+from hamlet_core.config.model import Config
+from hamlet_core.plugins.options import adapter_options
+from tests.docs.blocks import ROOT, Block, blocks, pages
+
+TYPED = {
+    "README.md": "tests/e2e/test_quick_start.py",
+    "docs/tutorial-file.md": "tests/docs/test_tutorials.py",
+    "docs/tutorial-consul.md": "tests/docs/test_tutorials.py",
+    "docs/tutorial-istio.md": "tests/docs/test_tutorials.py",
+    "docs/tutorial-consul-istio.md": "tests/mixed/tutorial.py",
+    "docs/writing-an-adapter.md": "tests/docs/test_writing_an_adapter.py",
+}
+"""Pages whose commands are typed, and compared with what they show, by a test of their own."""
+NOT_TYPED = {
+    "as root": "it changes the machine",
+    "downloads packages": "it needs a network",
+    "minutes of measuring": "tests/integration/bench runs it in small",
+    "on a machine with etcd": "its tests run against etcd by other means",
+    "on a machine with Envoy": "its tests run Envoy themselves",
+    "on a machine with kubectl": "the tutorial types the same",
+    "needs etcd": "tests/docs/test_writing_an_adapter.py runs it",
+}
+"""Titles of commands that are not typed, and why. Their syntax is checked, and that each `hamlet` in them exists."""
+FOREIGN = {
+    "useradd",
+    "install",
+    "python",
+    "python3",
+    "pip",
+    "kubectl",
+    "etcdctl",
+    "envoy",
+    "export",
+    "make",
+    "cd",
+    ".",
+}
+"""Commands that such blocks may use beside `hamlet`."""
+MINIMAL: dict[str, Any] = {
+    "mesh": {"name": "here", "domain": "here.example", "trust_domain": "here.example"},
+    "identity": {"certificate": "a.crt", "key": "a.key"},
+    "registries": {"main": {"kind": "file", "path": "mesh"}},
+}
+NOT_INSTALLED = {"etcd": ("examples/hamlet-etcd/src", "hamlet_etcd.options", "EtcdOptions")}
+"""Kinds of the examples, which are in no environment: where their options are."""
+yaml = YAML(typ="safe")
+
+
+# --- YAML --------------------------------------------------------------------------------------------------
+
+
+def check_configuration(block: Block, folder: Path) -> None:
+    """A hamlet.yaml, or keys of one: completed, it loads, and the adapters take their options."""
+    document = {**MINIMAL, **yaml.load(block.text)}
+    peers = document.setdefault("peers", {})
+    for rule in document.get("publish", ()):
+        for name in rule["to"] if rule["to"] != "all" else ():
+            peers.setdefault(name, {"trust_domain": f"{name}.example", "bundle": "peer.pem"})
+    for name, registry in document["registries"].items():
+        if registry["kind"] in NOT_INSTALLED:
+            check_example(**registry)
+            document["registries"] = {**document["registries"], name: MINIMAL["registries"]["main"]}
+    for name in re.findall(r"file:([\w./-]+)", block.text):
+        (folder / name).write_text("secret")
+    path = folder / "hamlet.yaml"
+    with path.open("w") as file:
+        yaml.dump(document, file)
+    adapter_options(load.read(path, environ={"CONSUL_TOKEN": "t"}))
+
+
+def check_example(kind: str, **options: object) -> None:
+    source, module, name = NOT_INSTALLED[kind]
+    sys.path.insert(0, str(ROOT / source))
+    try:
+        getattr(importlib.import_module(module), name).model_validate(options)
+    finally:
+        sys.path.remove(str(ROOT / source))
+
+
+def check_services(block: Block, folder: Path) -> None:
+    """A file of services/, as hamlet-file reads it."""
+    assert parse("services/page.yaml", block.text.encode()), block.where
+
+
+def check_import(block: Block, folder: Path) -> None:
+    """A file of imported/: its keys are those that the adapter writes."""
+    document = yaml.load(block.text)
+    assert {"local_name", "name", "fqdn", "endpoints", "instances", "mark"} <= document.keys()
+    assert set(document["mark"]) == {"trust_domain", "registry", "peer", "service", "digest", "checksum"}
+
+
+def check_alerts(block: Block, folder: Path) -> None:
+    """Rules of Prometheus; that their metrics exist is tested in tests/unit/docs/test_pages.py."""
+    rules = [rule for group in yaml.load(block.text)["groups"] for rule in group["rules"]]
+    assert rules
+    for rule in rules:
+        assert set(rule) <= {"alert", "expr", "for"}
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+# --- commands ----------------------------------------------------------------------------------------------
+
+
+def check_commands(block: Block, folder: Path) -> None:
+    """Commands that are not typed: bash understands them, and every `hamlet` among them is one that there is."""
+    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, f"{block.where}: {done.stderr}"
+    for line in re.split(r"\n|&&|\|", re.sub(r"\\\n|'[^']*'|<[^>]*>|#.*", " ", block.text)):
+        words = shlex.split(line)
+        if not words:
+            continue
+        command = words[0].rpartition("/")[2] if words[0] != "." else "."
+        if command == "hamlet":
+            check_command(words[1:], block.where)
+        else:
+            assert command in FOREIGN | {"pytest"}, f"{block.where}: what is {command!r}?"
+
+
+def check_command(words: list[str], where: str) -> None:
+    """One command of hamlet, parsed and not run."""
+    command: click.Command = main
+    context = None
+    while True:
+        try:
+            context = command.make_context(command.name, list(words), parent=context)
+        except click.exceptions.Exit:  # --help and --version
+            return
+        except click.UsageError as error:
+            raise AssertionError(f"{where}: hamlet {' '.join(words)}: {error.message}") from error
+        if not isinstance(command, click.Group):
+            return
+        words = [*context._protected_args, *context.args]
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None, where
+        command = found
+
+
+def check_python(block: Block, folder: Path) -> None:
+    """A program: it runs."""
+    done = subprocess.run(
+        [sys.executable, "-c", block.text], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, f"{block.where}: {done.stderr}"
+
+
+def check_unit(block: Block, folder: Path) -> None:
+    """A unit of systemd: its sections, and the commands of hamlet in it."""
+    parser = configparser.RawConfigParser(strict=False)
+    parser.read_string(block.text)
+    assert {"Unit", "Service", "Install"} == set(parser.sections())
+    for key in ("ExecStartPre", "ExecStart"):
+        words = shlex.split(parser["Service"][key])
+        assert words[0].endswith("/hamlet")
+        check_command(words[1:], block.where)
+
+
+# --- the rest ----------------------------------------------------------------------------------------------
+
+POLICY = re.compile(r'(agent|key|node|service)(_prefix)? "[^"]*" \{( (policy|intentions) = "(read|write|deny)")+ \}')
+
+
+def check_policy(block: Block, folder: Path) -> None:
+    """Rules of Consul's ACL, one a line."""
+    for line in block.text.splitlines():
+        assert not line or line.startswith("#") or POLICY.fullmatch(line), f"{block.where}: {line}"
+
+
+def check_json(block: Block, folder: Path) -> None:
+    for line in [block.text] if block.text.startswith(("{\n", "[\n")) else block.text.splitlines():
+        json.loads(line)
+
+
+def check_toml(block: Block, folder: Path) -> None:
+    tomllib.loads(block.text)
+
+
+def check_typed(block: Block, folder: Path) -> None:
+    """A block that a test of its page types, compares or makes: that test names the page."""
+    test = (ROOT / TYPED[block.page]).read_text(encoding="utf-8")
+    assert Path(block.page).name in test
+
+
+def check_generated(block: Block, folder: Path) -> None:
+    """A part of a page that is compared with the code as a whole."""
+    assert Path(block.page).name in PAGES
+
+
+def check_signature(block: Block, folder: Path) -> None:
+    """A hook's signature, on a page that is compared with the code as a whole."""
+    assert re.fullmatch(r"\w+\(.*\) -> .*\n", block.text), block.where
+
+
+def check_drawing(block: Block, folder: Path) -> None:
+    """A drawing: nothing that one could type."""
+    assert re.search("[─═▶◀→]", block.text), f"{block.where}: text that follows no command and is no drawing"
+    assert not re.search(r"^(hamlet|pip|\$|kubectl|consul) ", block.text, re.MULTILINE)
+
+
+def check_output(block: Block, folder: Path) -> None:
+    """What commands print of which the page says by its title that it is theirs: a test knows them."""
+    command = block.title.removeprefix("what ").removesuffix(" prints")
+    known = {"make demo": "tests/e2e/test_operate.py"}
+    assert "demo" in (ROOT / known[command]).read_text(encoding="utf-8")
+    assert "Two meshes in" in block.text
+
+
+# --- whose a block is --------------------------------------------------------------------------------------
+
+
+def top(block: Block) -> Any:
+    return yaml.load(block.text)
+
+
+def keys_of_hamlet(block: Block) -> bool:
+    document = top(block)
+    return isinstance(document, dict) and document.keys() <= Config.model_fields.keys()
+
+
+def file_of_project(block: Block) -> bool:
+    return block.page == "docs/writing-an-adapter.md" and ("/" in block.title or "." in block.title)
+
+
+CHECKS: list[tuple[Callable[[Block], object], Callable[[Block, Path], None]]] = [
+    (file_of_project, check_typed),
+    (lambda b: b.page == "docs/tutorial-consul-istio.md" and b.language in ("sh", "text", "hcl"), check_typed),
+    (lambda b: b.language == "sh" and b.title in NOT_TYPED, check_commands),
+    (lambda b: b.language == "sh" and b.page == "docs/cli.md", check_commands),
+    (lambda b: b.language in ("sh", "text") and not b.title and typed_heading(b), check_typed),
+    (lambda b: b.language == "yaml" and keys_of_hamlet(b), check_configuration),
+    (lambda b: b.language == "yaml" and "groups" in top(b), check_alerts),
+    (lambda b: b.language == "yaml" and "mark" in top(b), check_import),
+    (lambda b: b.language == "yaml" and b.page == "plugins/file/README.md", check_services),
+    (lambda b: b.language == "yaml" and b.page == "docs/tutorial-consul-istio.md", check_typed),
+    (lambda b: b.language == "python", check_python),
+    (lambda b: b.language == "ini", check_unit),
+    (lambda b: b.language == "hcl", check_policy),
+    (lambda b: b.language == "json", check_json),
+    (lambda b: b.language == "toml", check_toml),
+    (lambda b: b.language == "text" and b.page == "docs/hooks.md", check_signature),
+    (lambda b: b.language == "text" and b.page == "docs/cli.md", check_generated),
+    (lambda b: b.language == "text" and b.title.startswith("what "), check_output),
+    (lambda b: b.language == "text", check_drawing),
+]
+
+
+def typed_heading(block: Block) -> bool:
+    """Whether the test of its page types this part of it."""
+    if block.page == "README.md":
+        return block.heading == "Quick start by hand"
+    if block.page == "docs/writing-an-adapter.md":
+        return block.heading in ("1. The scaffold", "7. Prove it")
+    return block.page in TYPED
+
+
+def check_of(block: Block) -> Callable[[Block, Path], None]:
+    for fits, check in CHECKS:
+        if fits(block):
+            return check
+    message = f"{block.where}: nobody checks a block of {block.language or 'no'} language, titled {block.title!r}"
+    raise AssertionError(message)
+
+
+ALL = [block for page in pages() for block in blocks(page)]
+
+
+@pytest.mark.parametrize("block", ALL, ids=lambda block: f"{block.where}-{block.language}")
+def test_a_block_is_what_it_shows(block: Block, tmp_path: Path) -> None:
+    check_of(block)(block, tmp_path)
+
+
+def test_every_check_has_a_block() -> None:
+    used = {check_of(block) for block in ALL}
+    assert {check for _, check in CHECKS} - used <= {check_toml, check_python}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_is_fenced_and_says_its_language(page: Path) -> None:
+    text = re.sub(r"^( *)(`{3,}).*?^\1\2$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = text.splitlines()
+    for before, line in itertools.pairwise(["", *lines]):
+        indented = line.startswith("    ") and not before.strip() and not re.match(r" +([-*]|\d+\.) ", line)
+        assert not indented, f"a block that is indented, not fenced: {line}"
+    assert all(block.language for block in blocks(page))
+
+
+def block_of(language: str, text: str, *, page: str = "docs/x.md", title: str = "") -> Block:
+    return Block(page=page, line=1, language=language, title=title, heading="", text=text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        block_of("yaml", "registries:\n  a: {kind: consul, adress: x}\n"),
+        block_of("yaml", "listen: nowhere\n"),
+        block_of("yaml", "registries:\n  a: {kind: etcd, prefix: ''}\n"),
+        block_of("yaml", "name: x\nport: none\n", page="plugins/file/README.md"),
+        block_of("yaml", "something: else\n"),
+        block_of("sh", "hamlet run\n"),
+        block_of("sh", "hamlet runn\n", title="as root"),
+        block_of("sh", "hamlet status --jsn\n", title="as root"),
+        block_of("sh", "rm -rf /\n", title="as root"),
+        block_of("sh", "if\n", title="as root"),
+        block_of("sh", "hamlet run\n", title="because"),
+        block_of("python", "import nothing_of_that_name\n"),
+        block_of("ini", "[Unit]\n[Service]\nExecStart=/x/hamlet fly\nExecStartPre=/x/hamlet run\n[Install]\n"),
+        block_of("hcl", "node_prefix {}\n"),
+        block_of("json", "{\n"),
+        block_of("toml", "a = \n"),
+        block_of("text", "some words\n"),
+        block_of("rust", "fn main() {}\n"),
+    ],
+    ids=lambda block: f"{block.language}: {block.text.splitlines()[-1]}",
+)
+def test_a_block_that_is_wrong_or_unknown_fails(wrong: Block, tmp_path: Path) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - each check has its own
+        check_of(wrong)(wrong, tmp_path)
+    assert str(caught.value)
