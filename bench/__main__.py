@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import consul, envoy, fanout, istio, latency, memory, silent, sync
+from bench import consul, envoy, fanout, istio, latency, memory, mixed, silent, sync
 from bench.measure import Row
 from bench.report import machine, table
 from bench.setting import FULL, QUICK, TINY, Setting
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "consul": consul.run,
     "istio": istio.run,
     "envoy": envoy.run,
+    "mixed": mixed.run,
 }
 
 
