@@ -17,6 +17,7 @@ from hamlet_core.api import (
     Outcome,
     RegistryUnavailable,
     RemoveImport,
+    Route,
     Status,
     WriteImport,
 )
@@ -100,6 +101,34 @@ def test_every_instance_and_endpoint_is_an_entry(consul: Consul, start_registry:
     } == {("203.0.113.1", 1, "http"), ("203.0.113.2", 1, "http"), ("gateway.east.example", 2, "grpc")}
     tagged = consul.do("GET", "/v1/health/service/stock-east-example?passing&tag=rpc")
     assert [one["Service"]["Address"] for one in tagged] == ["gateway.east.example"]
+
+
+@pytest.mark.parametrize(("originates", "by"), [(True, "gateway"), (False, "caller")])
+def test_an_import_leads_where_the_gateway_says_and_tells_who_does_tls(
+    consul: Consul, start_registry: Start, originates: bool, by: str
+) -> None:
+    started = start_registry(consul)
+    plain = imported_service("stock")
+    (instance,) = plain.service.instances
+    places = (Endpoint(address="10.1.2.3", port=20_000), Endpoint(address="10.1.2.4", port=20_000))
+    led = dataclasses.replace(plain, route=Route(endpoints={instance.id: places}, originates_tls=originates))
+    write(started, plain)
+    assert "hamlet-tls" not in passing(consul, "stock-east-example")[0]["Service"]["Meta"]
+    write(started, led)
+    found = [one["Service"] for one in passing(consul, "stock-east-example")]
+    assert {(one["Address"], one["Port"]) for one in found} == {("10.1.2.3", 20_000), ("10.1.2.4", 20_000)}
+    assert {one["Meta"]["hamlet-tls"] for one in found} == {by}
+    assert [each.digest for each in started.hooks.registry_imports()] == [led.digest]
+    write(started, plain)
+    (found_again,) = passing(consul, "stock-east-example")
+    assert found_again["Service"]["Address"] == "203.0.113.7"
+
+
+def test_an_import_that_the_gateway_leads_nowhere_is_refused(consul: Consul, start_registry: Start) -> None:
+    led = dataclasses.replace(imported_service("stock"), route=Route(endpoints={}, originates_tls=True))
+    (outcome,) = write(start_registry(consul), led)
+    assert outcome.status is Status.REJECTED
+    assert "by the route of the gateway" in outcome.reason
 
 
 def test_a_lost_peers_services_stay_passing_and_say_so(consul: Consul, start_registry: Start) -> None:

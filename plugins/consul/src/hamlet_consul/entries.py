@@ -29,6 +29,10 @@ PEER_CHECK = "hamlet-peer"
 TRUST_DOMAIN, REGISTRY, PEER, LOST = "hamlet-trust-domain", "hamlet-registry", "hamlet-peer", "hamlet-lost-since"
 SERVICE, LOCAL_NAME, DIGEST = "hamlet-service", "hamlet-local-name", "hamlet-digest"
 ENTRIES, WRITTEN = "hamlet-entries", "hamlet-written"
+TLS, GATEWAY = "hamlet-tls", "hamlet-gateway"
+"""Who is to originate TLS to the entry's address, and the terminating gateway that does so for sidecars."""
+TERMINATING_GATEWAY = "consul-terminating-gateway"
+"""The word of a route's settings by which our gateway tells the name of the terminating gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +113,11 @@ def entry_from(service: Mapping[str, Any]) -> Entry:
 def entries_for(imported: ImportedService, name: str) -> tuple[Entry, ...]:
     """The entries that an import has under `name`; `InvalidService` when Consul cannot hold them."""
     service = imported.service
-    places = [(instance, service.endpoints_of(instance)) for instance in service.instances]
+    places = [(instance, imported.endpoints_of(instance)) for instance in service.instances]
     count = sum(len(endpoints) for _, endpoints in places)
     if not count:
-        message = f"{imported.local_name} has no instance with an endpoint"
+        where = "" if imported.route is None else " by the route of the gateway"
+        message = f"{imported.local_name} has no instance with an endpoint{where}"
         raise InvalidService(message)
     entries: list[Entry] = []
     for instance, endpoints in places:
@@ -150,6 +155,9 @@ def _meta(imported: ImportedService, instance: Instance, count: int) -> dict[str
         "sni": instance.sni,
         "hostname": instance.hostname,
     }
+    if imported.route is not None:
+        said[TLS] = "gateway" if imported.route.originates_tls else "caller"
+        said[GATEWAY] = imported.route.settings.get(TERMINATING_GATEWAY, "")
     meta = split_values({key: value for key, value in said.items() if value})
     meta |= label_meta(service.labels, KEYS_LIMIT - 1 - len(meta))
     if len(meta) + 1 > KEYS_LIMIT:
