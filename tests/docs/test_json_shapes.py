@@ -31,6 +31,13 @@ SELDOM: Shapes = {
     "hamlet status.orphans[].peer": {"text"},
     "hamlet status.orphans[].service": {"text"},
     "hamlet status.crashes.*": {"number"},
+    "hamlet status.gateway": {"object"},
+    **{f"hamlet status.gateway.{key}": {"text"} for key in ("kind", "state", "since", "error")},
+    **{f"hamlet status.gateway.{key}": {"number"} for key in ("published", "imported")},
+    **{f"hamlet status.gateway.{key}": {"list"} for key in ("endpoints", "sans")},
+    **{f"hamlet status.gateway.{key}[]": {"text"} for key in ("endpoints", "sans")},
+    "hamlet status.gateway.refused": {"object"},
+    "hamlet status.gateway.refused.*": {"text"},
     "hamlet status.identity_expires": {"null"},
     "hamlet status.peers[].address": {"null"},
     "hamlet status.peers[].imports.aliases.*": {"text"},
@@ -40,6 +47,8 @@ SELDOM: Shapes = {
     "hamlet services.published[].sans[]": {"text"},
     "hamlet services.published[].losses[]": {"text"},
     "hamlet plan.restart[]": {"text"},
+    "hamlet config check.remarks[]": {"object"},
+    **{f"hamlet config check.remarks[].{key}": {"text"} for key in ("where", "key", "message", "mend")},
     "hamlet plugins[].problem": {"text"},
 }
 """What is promised too, and takes more to bring about than the federation below."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -87,3 +88,46 @@ def test_the_example_keeps_the_contract_on_a_real_etcd(etcd: Path, tmp_path: Pat
     written = re.search(r"^(\d+) passed in", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert written
     assert int(passed[1]) >= int(written[1]), "tests are gone that the page counts"
+
+
+@pytest.mark.timeout(300)
+def test_the_example_is_a_distribution_of_its_own_that_hamlet_finds(tmp_path: Path) -> None:
+    source = tmp_path / "hamlet-etcd"
+    for path, text in standing(EXAMPLE).items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text(text, encoding="utf-8")
+    target = tmp_path / "installed"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-index",
+        "--no-deps",
+    ]
+    subprocess.run([*pip, "--no-build-isolation", "--target", str(target), str(source)], check=True, timeout=240)
+    config = tmp_path / "hamlet.yaml"
+    config.write_text(
+        "mesh: {name: west, domain: west.example, trust_domain: west.example}\n"
+        "identity: {certificate: a.crt, key: a.key}\n"
+        "registries:\n  main: {kind: etcd, timeout: 2s, prefix: mesh/}\n"
+    )
+    for name in ("a.crt", "a.key"):
+        (tmp_path / name).write_text("")
+
+    def hamlet(*arguments: str) -> object:
+        done = subprocess.run(
+            [sys.executable, "-m", "hamlet_core", "-c", str(config), *arguments, "--json"],
+            capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "PYTHONPATH": str(target)},
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    found = hamlet("plugins")
+    assert isinstance(found, list)
+    (etcd,) = (each for each in found if each["name"] == "etcd")
+    assert (etcd["distribution"], etcd["provides"], etcd["problem"]) == ("hamlet-etcd", ["registry"], None)
+    checked = hamlet("config", "check")
+    assert isinstance(checked, dict)
+    assert checked["ok"], checked

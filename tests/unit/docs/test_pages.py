@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import errno
+import importlib
 import inspect
 import itertools
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 import hamlet_core.api
@@ -20,7 +25,8 @@ from hamlet_core.cli import COMMANDS, main
 from hamlet_core.config import load
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+READMES = [*ROOT.glob("plugins/*/README.md"), *ROOT.glob("examples/*/README.md")]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *READMES])
 OURS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -124,3 +130,61 @@ def test_every_public_name_says_what_it_is(package: ModuleType, exported: str) -
     else:
         modules = (changes, gateway, hookspecs, values)
         assert exported in set().union(*map(documented_values, modules))
+
+
+def said() -> str:
+    """Every text in the source of the agent and the plugins, joined; what is filled in is `…`."""
+    sources = [*ROOT.glob("hamlet_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
+    texts = []
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (each.value if isinstance(each, ast.Constant) else "…" for each in node.values)
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    texts += map(os.strerror, errno.errorcode)  # what the operating system says is quoted too
+    return " ".join("\n".join(texts).split())
+
+
+def test_what_the_symptoms_quote_is_what_the_source_says() -> None:
+    table = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Symptoms\n")[2]
+    rows = [line.split(" | ")[0] for line in table.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    quoted = [quote for row in rows[1:] for quote in re.findall(r"`([^`]+)`", row) if " " in quote]
+    assert len(quoted) > 15
+    source = said()
+    for quote in quoted:
+        # Names that the page makes up are in capitals or quotes; `...` is what it leaves out, and the source may
+        # put a sentence together of parts: two words after each other are always of one part, or nearly.
+        pieces = re.split(r"\.\.\.|'[^']*'|\b[A-Z]+\b|\.\.\./\S+|: |\[\d+\]", quote)
+        pairs = [" ".join(pair) for piece in pieces for pair in itertools.pairwise(piece.strip(" ,;()").split())]
+        unknown = [pair for pair in pairs if pair not in source]
+        assert len(unknown) <= len(pairs) / 3, f"{quote!r}: nothing says {unknown}"
+
+
+def options_of(model: type[BaseModel], at: str = "") -> Iterator[str]:
+    """The options of an adapter as its README writes them: `tls.mode`."""
+    for name, field in model.model_fields.items():
+        inner = list(_models(field.annotation))
+        if not inner:  # a section is described by its options
+            yield f"{at}{field.alias or name}"
+        for each in inner:
+            yield from options_of(each, f"{at}{field.alias or name}.")
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for member in getattr(annotation, "__args__", ()):
+        yield from _models(member)
+
+
+@pytest.mark.parametrize("plugin", sorted(path.parent.name for path in ROOT.glob("plugins/*/README.md")))
+def test_every_option_of_an_adapter_is_in_the_table_of_its_readme(plugin: str) -> None:
+    readme = (ROOT / "plugins" / plugin / "README.md").read_text(encoding="utf-8")
+    module = importlib.import_module(f"hamlet_{plugin}.plugin")
+    options = {option for adapter in module.hamlet_adapters() for option in options_of(adapter.options)}
+    assert options
+    rows = [line.split(" | ")[0] for line in readme.splitlines() if line.startswith("| `")]
+    missing = options - {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert not missing
