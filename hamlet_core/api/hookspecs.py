@@ -293,7 +293,8 @@ class GatewaySpec:
         `keep` are imports whose entries still stand and whose content is not known (after a restart, before
         their owner has spoken): what is there for them stays as it is. None stands for all: some registry
         has not said yet what stands in it, and nothing may be taken away.
-        G7. The same route MUST get the same addresses as long as it is wanted, restarts included.
+        G7. The same route MUST get the same addresses as long as it is wanted or kept, restarts included;
+            what is neither MUST lead nowhere.
         G8. The identity of the owner's ingress MUST be checked: against that peer's bundle alone, and to be
             one of the service's SANs. A service without SANs is refused.
         G6 holds here too.

@@ -9,24 +9,35 @@ A plugin's test module subclasses `RegistryContract`, gives it a `backend` and h
             return FolderBackend(tmp_path)
 
 Each check is called after the rule it comes from (`test_r3_...`), and `rules_of` has the rules' own words.
-`hamlet verify-adapter` runs the same checks against a live registry.
+`hamlet verify-adapter` runs the same checks against a live registry. `GatewayContract` does the same for the
+rules of `GatewaySpec`; its `GatewayBackend` offers the workloads and meshes that call, and are called.
 """
 
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{module}" for module in ("agents", "import_rules", "watch_rules", "watching"))
+    *(
+        f"{__name__}.{module}"
+        for module in ("agents", "gateway_contract", "gateway_stage", "import_rules", "watch_rules", "watching")
+    )
 )
 
 from hamlet_core.api.testing.backend import RegistryBackend  # noqa: E402 - after the line above, by its nature
 from hamlet_core.api.testing.contract import RegistryContract  # noqa: E402
+from hamlet_core.api.testing.gateway_backend import Connection, GatewayBackend  # noqa: E402
+from hamlet_core.api.testing.gateway_contract import GatewayContract  # noqa: E402
 from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
+from hamlet_core.api.testing.memory_gateway import MemoryGateway  # noqa: E402
 from hamlet_core.api.testing.names import Names  # noqa: E402
 from hamlet_core.api.testing.rules import Rule, rules_of  # noqa: E402
 from hamlet_core.api.testing.samples import imported_service, local_service  # noqa: E402
 from hamlet_core.api.testing.watching import Watching  # noqa: E402
 
 __all__ = [
+    "Connection",
+    "GatewayBackend",
+    "GatewayContract",
+    "MemoryGateway",
     "MemoryRegistry",
     "Names",
     "RegistryBackend",

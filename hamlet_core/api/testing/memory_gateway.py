@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from hamlet_core.api import (
     AdapterOptions,
@@ -27,7 +29,7 @@ from hamlet_core.api import (
 )
 
 FIRST_PORT = 20_000
-"""The port of the first egress; each import gets the next one, and keeps it."""
+"""The port of the first egress; each import gets the first one that is free, and keeps it."""
 
 
 class MemoryGateway:
@@ -48,6 +50,7 @@ class MemoryGateway:
         self.ports: dict[tuple[ImportKey, str], int] = {}
         self.refuse: dict[str, str] = {}
         self.calls: list[str] = []
+        self.standing: list[Standing] = []
         self.down = False
         self._changed = threading.Condition(self.lock)
 
@@ -80,6 +83,14 @@ class MemoryGateway:
             self.ingress = ingress
             self._changed.notify_all()
 
+    @property
+    def presents(self) -> Collection[str]:
+        """The SANs of the certificate that the ingress shows."""
+        return self.ingress.sans if self.ingress is not None else ()
+
+    def opened(self) -> None:
+        """An adapter has been opened on it: the agent has started."""
+
     def called(self, hook: str) -> None:
         """Note a call; `GatewayUnavailable` during an outage."""
         with self.lock:
@@ -92,7 +103,7 @@ class MemoryGateway:
             message = "the memory is out of reach"
             raise GatewayUnavailable(message)
 
-    def ingresses(self, stop: Stop) -> Iterator[Ingress]:
+    def ingresses(self, stop: Stop) -> Iterator[Ingress | None]:
         """Each state of `ingress`, the present one first."""
         told: Ingress | None = None
         stop.on_stop(self._wake)
@@ -113,6 +124,31 @@ class MemoryGateway:
         with self._changed:
             self._changed.notify_all()
 
+    def believe(self, trust: Trust) -> None:
+        """Judge callers by `trust` from now on, and cut those of peers that are no longer in it."""
+        self.trust = trust
+        bundles = {each.bundle for each in trust.peers}
+        for standing in [each for each in self.standing if each.bundle not in bundles]:
+            standing.cut = True
+            self.standing.remove(standing)
+
+    def publish(self, routes: Sequence[PublishRoute]) -> PublishRefusals:
+        """Lead exactly `routes` in, but for those in `refuse`."""
+        refusals = {each.sni: Refused(self.refuse[each.sni]) for each in routes if each.sni in self.refuse}
+        self.published = {each.sni: each for each in routes if each.sni not in refusals}
+        return refusals
+
+    def lead(
+        self, routes: Sequence[ImportRoute], keep: Collection[ImportKey] | None
+    ) -> dict[ImportKey, ImportAnswer]:
+        """Lead exactly `routes` out, and what is there for `keep`."""
+        answers = {route.key: self.route(route) for route in routes}
+        kept = {key: route for key, route in self.imported.items() if keep is None or key in keep}
+        self.imported = kept | {route.key: route for route in routes if isinstance(answers[route.key], Route)}
+        left = {*self.imported, *(keep if keep is not None else [key for key, _ in self.ports])}
+        self.ports = {place: port for place, port in self.ports.items() if place[0] in left}
+        return answers
+
     def route(self, route: ImportRoute) -> ImportAnswer:
         """The egress of one import: a port of its own for each instance."""
         reason = self.refuse.get(route.key.name)
@@ -120,11 +156,42 @@ class MemoryGateway:
             reason = "it has no SANs to verify"
         if reason is not None:
             return Refused(reason)
-        places = {}
-        for instance in route.service.instances:
-            port = self.ports.setdefault((route.key, instance.id), FIRST_PORT + len(self.ports))
-            places[instance.id] = (Endpoint(address="192.0.2.2", port=port),)
-        return Route(endpoints=places, originates_tls=True)
+        return Route(
+            endpoints={
+                instance.id: (Endpoint(address="192.0.2.2", port=self.port_of((route.key, instance.id))),)
+                for instance in route.service.instances
+            },
+            originates_tls=True,
+        )
+
+    def port_of(self, place: tuple[ImportKey, str]) -> int:
+        """The port of an import's instance: what it had, or else the first one that is free."""
+        if place not in self.ports:
+            taken = set(self.ports.values())
+            self.ports[place] = next(port for port in itertools.count(FIRST_PORT) if port not in taken)
+        return self.ports[place]
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def admits(self, sni: str, bundle: str | None) -> Endpoint | None:
+        """Where a caller with a certificate of the authority `bundle` (None: with none) is led to, if anywhere."""
+        route, peers = self.published.get(sni), self.trust.peers if self.trust is not None else ()
+        caller = next((each.peer for each in peers if each.bundle == bundle), None)
+        return route.endpoints[0] if route is not None and caller in route.peers else None
+
+    def believes(self, route: ImportRoute, bundle: str, sans: Collection[str]) -> bool:
+        """Whether the ingress at the other end of `route`, signed by `bundle` for `sans`, is the owner's."""
+        peers = self.trust.peers if self.trust is not None else ()
+        ours = next((each.bundle for each in peers if each.peer == route.peer), None)
+        return bundle == ours and not set(sans).isdisjoint(route.service.sans)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Standing:
+    """A connection through the ingress, of a caller with a certificate of the authority `bundle`."""
+
+    bundle: str
+    cut: bool = False
 
 
 class MemoryGatewayAdapter:
@@ -132,9 +199,10 @@ class MemoryGatewayAdapter:
 
     def __init__(self, gateway: MemoryGateway) -> None:
         self._gateway = gateway
+        gateway.opened()
 
     @hookimpl
-    def gateway_ingress(self, stop: Stop) -> Iterator[Ingress]:
+    def gateway_ingress(self, stop: Stop) -> Iterator[Ingress | None]:
         """See `GatewaySpec`."""
         return self._gateway.ingresses(stop)
 
@@ -142,32 +210,22 @@ class MemoryGatewayAdapter:
     def gateway_trust(self, trust: Trust) -> bool:
         """See `GatewaySpec`."""
         self._gateway.called("gateway_trust")
-        self._gateway.trust = trust
+        self._gateway.believe(trust)
         return True
 
     @hookimpl
     def gateway_publish(self, routes: Sequence[PublishRoute]) -> PublishRefusals:
         """See `GatewaySpec`."""
-        gateway = self._gateway
-        gateway.called("gateway_publish")
-        refusals = {each.sni: Refused(gateway.refuse[each.sni]) for each in routes if each.sni in gateway.refuse}
-        gateway.published = {each.sni: each for each in routes if each.sni not in refusals}
-        return refusals
+        self._gateway.called("gateway_publish")
+        return self._gateway.publish(routes)
 
     @hookimpl
     def gateway_import(
         self, routes: Sequence[ImportRoute], keep: Collection[ImportKey] | None
     ) -> Mapping[ImportKey, ImportAnswer]:
         """See `GatewaySpec`."""
-        gateway = self._gateway
-        gateway.called("gateway_import")
-        answers = {route.key: gateway.route(route) for route in routes}
-        kept = {key: route for key, route in gateway.imported.items() if keep is None or key in keep}
-        led = {route.key: route for route in routes if isinstance(answers[route.key], Route)}
-        gateway.imported = {**kept, **led}
-        left = {*gateway.imported, *(keep if keep is not None else [key for key, _ in gateway.ports])}
-        gateway.ports = {place: port for place, port in gateway.ports.items() if place[0] in left}
-        return answers
+        self._gateway.called("gateway_import")
+        return self._gateway.lead(routes, keep)
 
     @hookimpl
     def gateway_check(self) -> Sequence[Finding]:
