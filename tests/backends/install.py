@@ -1,6 +1,6 @@
 """Find or fetch the real backends that the adapters are tested against. Starts none of them.
 
-    python tests/backends/install.py [consul|etcd|kube-apiserver|all] ...
+    python tests/backends/install.py [consul|etcd|kubectl|kube-apiserver|all] ...
 
 A binary is taken from the folder `$HAMLET_BACKENDS`, then from `$KUBEBUILDER_ASSETS` (where the tests of other
 Kubernetes projects look for theirs), then from `$PATH`, then from a cache folder
