@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 from hamlet_consul.client import TXN_OPERATIONS
@@ -26,13 +25,12 @@ from hamlet_consul.rounds import AT_ONCE
 from bench.consul_opened import opened, real_consul
 from bench.measure import Row, compared
 from bench.setting import Setting
+from hamlet_core.agent.importer import BATCH
 from hamlet_core.api import ImportedService, Status, WriteImport
 from hamlet_core.api.testing import imported_service
 from hamlet_core.imports.plan import plan
 from tests.backends.consul import Consul
 
-CALLS = (1, 10)
-"""Into how many calls of the adapter the imports are divided; the agent hands over 500 at a time."""
 NOTE = "reference: a minimal client of /v1/txn; 70 % of its rate is a ratio of 1.43"
 
 
@@ -59,7 +57,8 @@ def _measure(setting: Setting, *, durable: bool) -> list[Row]:
     """Pairs of both, one after the other; the first pair of each shape is not counted."""
     count, rounds = setting.sizes.consul_imports
     where = "on disk" if durable else "in memory"
-    pairs: dict[int, list[tuple[Round, Round]]] = {ceil(count / calls): [] for calls in CALLS}
+    sizes = dict.fromkeys((count, min(count, BATCH)))  # all in one call, and as the agent hands them over
+    pairs: dict[int, list[tuple[Round, Round]]] = {size: [] for size in sizes}
     with real_consul("bulk", durable=durable) as consul:
         operations = _operations(count)
         for number in range(rounds + 1):
@@ -116,6 +115,12 @@ def _imports(count: int) -> list[ImportedService]:
     return imports
 
 
+def _settle_memory() -> None:
+    """Leave what stands out of later collections, as the agent does once it has started."""
+    gc.collect()
+    gc.freeze()
+
+
 def _write_minimally(consul: Consul, operations: Sequence[dict[str, Any]]) -> Round:
     consul.do("PUT", "/v1/catalog/register", {"Node": "bare", "Address": "192.0.2.1"})
     with ExitStack() as stack:
@@ -124,7 +129,7 @@ def _write_minimally(consul: Consul, operations: Sequence[dict[str, Any]]) -> Ro
         )
         under_way: deque[http.client.HTTPConnection] = deque()
         starts = range(0, len(operations), TXN_OPERATIONS)
-        gc.collect()
+        _settle_memory()
         began, used = time.monotonic(), time.process_time()
         for start in starts:
             body = json.dumps(operations[start : start + TXN_OPERATIONS])
@@ -154,7 +159,7 @@ def _write(consul: Consul, count: int, size: int) -> Round:
     imports = _imports(count)
     desired = {one.key: one for one in imports}
     with opened(consul) as registry:
-        gc.collect()
+        _settle_memory()
         began, used = time.monotonic(), time.process_time()
         _hand_over(registry, imports, size)
         written, processor = time.monotonic() - began, time.process_time() - used

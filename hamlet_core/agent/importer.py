@@ -35,8 +35,8 @@ from hamlet_core.wire.messages import Offer, Unreadable, Withdraw
 
 log = structlog.get_logger()
 
-BATCH = 500
-"""Changes handed to a registry in one call."""
+BATCH = 1_000
+"""Changes handed to a registry in one call; each call costs a Consul some 6 ms beside its writes (`bench consul`)."""
 DRIFT_CHECK = 300.0
 """Seconds between two looks at what the registry really holds."""
 RETRY_CAP = 60.0
