@@ -78,7 +78,8 @@ def make(files: dict[str, str], shown: Sequence[Block]) -> dict[str, str]:
             assert path in made, f"{block.where}: there is no {path} to change"
             made[path] = _changed(made[path], block)
         elif path in begun:
-            made[path] += block.text
+            # Blank lines at the end of a block would be lost on the page: two before what begins at the margin.
+            made[path] += ("\n" if block.text.startswith(" ") else "\n\n") + block.text
         else:
             made[path] = block.text
             begun.add(path)
