@@ -12,8 +12,16 @@ from typing import Any
 
 import yaml
 
-GROUP = "networking.istio.io"
-USED = ("serviceentries", "destinationrules", "workloadentries")
+NETWORKING, SECURITY = "networking.istio.io", "security.istio.io"
+USED = {
+    "serviceentries": NETWORKING,
+    "destinationrules": NETWORKING,
+    "workloadentries": NETWORKING,
+    "gateways": NETWORKING,
+    "virtualservices": NETWORKING,
+    "authorizationpolicies": SECURITY,
+}
+"""The group of each kind, by its plural."""
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _NUMBER: dict[str, Any] = {"type": "integer"}
@@ -54,6 +62,9 @@ _TLS = _record(
     insecureSkipVerify={"type": "boolean"},
 )
 _SELECTOR = _record(matchLabels=_LABELS)
+_WAY = _record(
+    route=_list(_record("destination", destination=_record("host", host=_TEXT, port=_record(number=_NUMBER))))
+)
 _SPECS = {
     ("ServiceEntry", "serviceentry", "serviceentries"): _record(
         "hosts",
@@ -75,6 +86,35 @@ _SPECS = {
         trafficPolicy=_record(tls=_TLS, portLevelSettings=_list(_record(port=_record(number=_NUMBER), tls=_TLS))),
     ),
     ("WorkloadEntry", "workloadentry", "workloadentries"): _WORKLOAD,
+    ("Gateway", "gateway", "gateways"): _record(
+        selector=_LABELS,
+        servers=_list(
+            _record(
+                "port",
+                "hosts",
+                port=_record("number", "protocol", "name", number=_NUMBER, protocol=_TEXT, name=_TEXT),
+                hosts=_TEXTS,
+                tls=_record(
+                    mode=_choice("PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"),
+                    credentialName=_TEXT,
+                    minProtocolVersion=_choice("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"),
+                ),
+            )
+        ),
+    ),
+    ("VirtualService", "virtualservice", "virtualservices"): _record(
+        hosts=_TEXTS, gateways=_TEXTS, exportTo=_TEXTS, http=_list(_WAY), tcp=_list(_WAY)
+    ),
+    ("AuthorizationPolicy", "authorizationpolicy", "authorizationpolicies"): _record(
+        selector=_SELECTOR,
+        action=_choice("ALLOW", "DENY", "AUDIT", "CUSTOM"),
+        rules=_list(
+            _record(
+                **{"from": _list(_record(source=_record(principals=_TEXTS, notPrincipals=_TEXTS)))},
+                when=_list(_record("key", key=_TEXT, values=_TEXTS, notValues=_TEXTS)),
+            )
+        ),
+    ),
 }
 
 
@@ -84,7 +124,7 @@ def definitions() -> list[dict[str, Any]]:
     if file:
         with Path(file).open() as stream:
             found = [each for each in yaml.load_all(stream, Loader=yaml.CSafeLoader) if each]
-        wanted = {f"{plural}.{GROUP}" for plural in USED}
+        wanted = {f"{plural}.{group}" for plural, group in USED.items()}
         return [each for each in found if each["metadata"]["name"] in wanted]
     return [_definition(*names, spec) for names, spec in _SPECS.items()]
 
@@ -95,12 +135,13 @@ def _definition(kind: str, singular: str, plural: str, spec: dict[str, Any]) -> 
         {"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}}
         for name in ("v1", "v1beta1")
     ]
+    group = USED[plural]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{group}"},
         "spec": {
-            "group": GROUP,
+            "group": group,
             "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": singular},
             "scope": "Namespaced",
             "versions": versions,

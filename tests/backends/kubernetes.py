@@ -33,7 +33,7 @@ from kubernetes.client import ApiClient, Configuration
 from urllib3.exceptions import HTTPError
 
 from tests.backends.consul import NOT_RUN, Reply
-from tests.backends.crds import GROUP, definitions
+from tests.backends.crds import USED, definitions
 from tests.backends.install import CannotInstall, ensure
 from tests.backends.pki import Pki, make_pki
 from tests.support.ports import free_ports
@@ -110,13 +110,12 @@ class Kubernetes:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for definition in definitions():
             assert self.call("POST", path, definition).status in (201, 409)
-        wanted = {each["spec"]["names"]["plural"] for each in definitions()}
         deadline = time.monotonic() + READY_SECONDS
-        while not wanted <= self.resources(f"/apis/{GROUP}/v1"):
-            assert time.monotonic() < deadline, "the custom resources are not served"
-            time.sleep(0.05)
-        for plural in wanted:
-            while self.call("GET", f"/apis/{GROUP}/v1/{plural}?limit=1").status != 200:
+        for plural, group in USED.items():
+            while plural not in self.resources(f"/apis/{group}/v1"):
+                assert time.monotonic() < deadline, f"{plural} are not served"
+                time.sleep(0.05)
+            while self.call("GET", f"/apis/{group}/v1/{plural}?limit=1").status != 200:
                 assert time.monotonic() < deadline, f"{plural} cannot be listed"
                 time.sleep(0.05)
 

@@ -28,22 +28,19 @@ from hamlet_istio.batch import Batch, at_of
 from hamlet_istio.connection import Connection, Refusal
 from hamlet_istio.consumers import Consumers
 from hamlet_istio.events import Events
-from hamlet_istio.marks import LOCAL_NAME, WRITTEN, Marker, annotations_of, fingerprint, key_of, whose
+from hamlet_istio.marks import LOCAL_NAME, Marker, annotations_of, key_of, whose
 from hamlet_istio.naming import object_name
 from hamlet_istio.options import IstioOptions
 from hamlet_istio.refused import outcome_of
 from hamlet_istio.resources import Apis, Discovery, Resource
 from hamlet_istio.sight import Sight, Taken, taken_by
 from hamlet_istio.standing import At, Standing
+from hamlet_istio.writing import Refused, put, says
 
 Object = dict[str, Any]
 LIST_FROM = 24
 """From this many changes on, the import namespace is listed instead of asking for each object."""
 _ATTEMPTS = 3
-
-
-class Refused(Exception):
-    """A change that cannot be made as it is."""
 
 
 class Writer:
@@ -189,7 +186,7 @@ class Writer:
                     self._require_ours(found, service.key)
                     standing[at] = found
         wanted = {at_of(body): body for body in bodies}
-        changed = [at for at, body in wanted.items() if at not in standing or not _says(standing[at], body)]
+        changed = [at for at, body in wanted.items() if at not in standing or not says(standing[at], body)]
         self._drop_names(service.key, service.local_name, batch)
         made = dict(standing)
         for at in changed:
@@ -237,27 +234,7 @@ class Writer:
         return allocate(service.local_name, network, others)
 
     def _put(self, resource: Resource, body: Object, before: Object | None) -> Object:
-        path = resource.path(body["metadata"]["namespace"], body["metadata"]["name"])
-        if before is not None:
-            body = {
-                **body,
-                "metadata": {**body["metadata"], "resourceVersion": before["metadata"]["resourceVersion"]},
-            }
-        made = self._connection.apply(path, body, self._options.field_manager, force=self._options.force_conflicts)
-        made.setdefault("kind", resource.kind)
-        if fingerprint(made) == body["metadata"]["annotations"][WRITTEN]:
-            return made
-        if self._options.force_conflicts and resource.kind != "Service":
-            query = {"fieldManager": self._options.field_manager}
-            whole = {**body, "metadata": {**body["metadata"], "resourceVersion": made["metadata"]["resourceVersion"]}}
-            made = self._connection.call("PUT", path, query, whole, patiently=True)
-            made.setdefault("kind", resource.kind)
-            if fingerprint(made) == body["metadata"]["annotations"][WRITTEN]:
-                return made
-        message = (
-            f"{resource.kind} {body['metadata']['name']} does not say what was written: {_why(made, self._options)}"
-        )
-        raise Refused(message)
+        return put(self._connection, resource, body, before, self._options)
 
     def _remove(self, change: RemoveImport, batch: Batch) -> None:
         names = self._names.pop(change.key, set()) | {change.local_name}
@@ -332,27 +309,3 @@ def _about(local_name: str, batch: Batch) -> Object:
         "kind": batch.apis.main.kind,
         "metadata": {"name": object_name(local_name)},
     }
-
-
-def _says(live: Object, body: Object) -> bool:
-    """Whether an object of ours is as it would be written."""
-    written = body["metadata"]["annotations"][WRITTEN]
-    return bool(annotations_of(live).get(WRITTEN) == written == fingerprint(live))
-
-
-def _why(made: Object, options: IstioOptions) -> str:
-    """Who may have made an object say something else than what was applied."""
-    others = sorted(
-        {
-            each.get("manager", "?")
-            for each in made["metadata"].get("managedFields") or ()
-            if each.get("manager") != options.field_manager
-            and {"f:spec", "f:subsets"} & set(each.get("fieldsV1") or ())
-        }
-    )
-    if others:
-        return (
-            f"{', '.join(others)} added to it: take that out again, or set `force_conflicts: true` to have it"
-            " taken out"
-        )
-    return "the API server left fields out: its definition (CRD) may be too old"

@@ -100,7 +100,7 @@ def _rights(
             continue
         for namespace in places[right.place]:
             for verb in right.verbs:
-                yield _right(connection, right, verb, namespace)
+                yield right_finding(connection, right, verb, namespace)
 
 
 def _is_used(right: Right, apis: Apis) -> bool:
@@ -110,7 +110,10 @@ def _is_used(right: Right, apis: Apis) -> bool:
     return (version == "v1") == (right.group == "") and right.group in ("", DISCOVERY)
 
 
-def _right(connection: Connection, right: Right, verb: str, namespace: str | None) -> Finding:
+def right_finding(
+    connection: Connection, right: Right, verb: str, namespace: str | None, program: str = "hamlet_istio.rights"
+) -> Finding:
+    """Whether we hold a right, by asking the server; `program` prints the manifests that give it."""
     where = f"in {namespace}" if namespace else "in all namespaces"
     plural = f"{right.resource}.{right.group}" if right.group else right.resource
     subject = f"right {verb} {plural} {where}"
@@ -129,7 +132,7 @@ def _right(connection: Connection, right: Right, verb: str, namespace: str | Non
         return Finding(subject=subject, severity=Severity.OK, message=f"held: {right.why}")
     kind = f"Role in namespace {namespace}" if namespace else "ClusterRole"
     rule = json.dumps({**right.rule(), "verbs": [verb]})
-    mend = f"add to the agent's {kind}: {rule} (`python -m hamlet_istio.rights` prints all)"
+    mend = f"add to the agent's {kind}: {rule} (`python -m {program}` prints all)"
     severity = Severity.WARNING if right.resource == "events" else Severity.ERROR
     return Finding(subject=subject, severity=severity, message=f"missing: {right.why}", mend=mend)
 
@@ -165,6 +168,6 @@ def _left_over(connection: Connection, consumers: Consumers, rules: Resource) ->
     )
     for namespace in former:
         for verb in right.verbs:
-            found = _right(connection, right, verb, namespace)
+            found = right_finding(connection, right, verb, namespace)
             if found.severity is not Severity.OK:
                 yield replace(found, severity=Severity.WARNING)

@@ -25,7 +25,7 @@ from kubernetes.config.incluster_config import InClusterConfigLoader
 from urllib3.exceptions import HTTPError
 
 from hamlet_core.api import ConfigError, HamletError, RegistryUnavailable
-from hamlet_istio.options import IstioOptions
+from hamlet_istio.access import ClusterOptions
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -50,7 +50,7 @@ class Refusal(HamletError):
 class Connection:
     """The API server as these options reach it. Its methods may be called from any thread."""
 
-    def __init__(self, options: IstioOptions, directory: Path) -> None:
+    def __init__(self, options: ClusterOptions, directory: Path) -> None:
         self._options = options
         self._directory = directory
         self._timeout = (options.connect_timeout.total_seconds(), options.timeout.total_seconds())

@@ -146,6 +146,8 @@ def content(thing: Object) -> object:
             _only(port, "name", "port", "protocol", "targetPort", "appProtocol") for port in spec.get("ports") or ()
         ]
         return {"ports": ports, "selector": spec.get("selector") or {}, "externalName": spec.get("externalName", "")}
+    if kind == "Secret":
+        return {"type": thing.get("type"), "data": thing.get("data") or {}}
     if kind == "Endpoints":
         return [
             {

@@ -1,15 +1,17 @@
-"""The entry point: says that this distribution provides the adapter of kind `istio`."""
+"""The entry point: says that this distribution provides the adapters of kind `istio`."""
 
 from __future__ import annotations
 
 from hamlet_core.api import AdapterType, hookimpl
+from hamlet_istio.gateway import IstioGateway
+from hamlet_istio.gateway_options import IstioGatewayOptions
 from hamlet_istio.options import IstioOptions
 from hamlet_istio.registry import IstioRegistry
 
 
 @hookimpl
 def hamlet_adapters() -> list[AdapterType]:
-    """Provide the adapter."""
+    """Provide the registry and the gateway."""
     return [
         AdapterType(
             kind="istio",
@@ -17,5 +19,12 @@ def hamlet_adapters() -> list[AdapterType]:
             options=IstioOptions,
             open=IstioRegistry,
             summary="a Kubernetes cluster, with Istio or without",
-        )
+        ),
+        AdapterType(
+            kind="istio",
+            role="gateway",
+            options=IstioGatewayOptions,
+            open=IstioGateway,
+            summary="the ingress gateway of an Istio mesh, and its sidecars",
+        ),
     ]

@@ -11,8 +11,10 @@ from hamlet_istio.connection import Connection, Refusal
 from hamlet_istio.options import IstioOptions
 
 NETWORKING = "networking.istio.io"
+SECURITY = "security.istio.io"
 DISCOVERY = "discovery.k8s.io"
-_OF_ISTIO = ("v1", "v1beta1", "v1alpha3")
+OF_ISTIO = ("v1", "v1beta1", "v1alpha3")
+"""Versions of its groups, the newest first."""
 _OF_SLICES = ("v1", "v1beta1")
 ISTIO_KINDS = ("serviceentries", "destinationrules")
 
@@ -42,6 +44,8 @@ ENDPOINTS = Resource("v1", "Endpoints", "endpoints")
 PODS = Resource("v1", "Pod", "pods")
 CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 EVENTS = Resource("v1", "Event", "events")
+SECRETS = Resource("v1", "Secret", "secrets")
+NODES = Resource("v1", "Node", "nodes")
 
 
 def slices(version: str) -> Resource:
@@ -93,6 +97,28 @@ def endpoints_apis(wanted: str, served: Collection[str]) -> tuple[str, str]:
     return newest, newest if newest == f"{DISCOVERY}/v1" else "v1"
 
 
+def served_kinds(connection: Connection, version: str) -> dict[str, frozenset[str]]:
+    """The resources of a group and version with their verbs; empty when it is not served."""
+    try:
+        found = connection.call("GET", f"/apis/{version}", patiently=True)
+    except Refusal as refusal:
+        if refusal.status == 404:
+            return {}
+        raise RegistryUnavailable(str(refusal)) from refusal
+    return {each["name"]: frozenset(each["verbs"]) for each in found["resources"]}
+
+
+def served_versions(connection: Connection, group: str) -> tuple[str, ...]:
+    """The versions of a group that are served."""
+    try:
+        found = connection.call("GET", f"/apis/{group}", patiently=True)
+    except Refusal as refusal:
+        if refusal.status == 404:
+            return ()
+        raise RegistryUnavailable(str(refusal)) from refusal
+    return tuple(each["version"] for each in found["versions"])
+
+
 class Discovery:
     """Asks the API server what it serves, and remembers. From any thread."""
 
@@ -116,29 +142,17 @@ class Discovery:
 
     def served(self, version: str) -> dict[str, frozenset[str]]:
         """The resources of a group and version with their verbs; empty when it is not served."""
-        try:
-            found = self._connection.call("GET", f"/apis/{version}", patiently=True)
-        except Refusal as refusal:
-            if refusal.status == 404:
-                return {}
-            raise RegistryUnavailable(str(refusal)) from refusal
-        return {each["name"]: frozenset(each["verbs"]) for each in found["resources"]}
+        return served_kinds(self._connection, version)
 
     def versions(self, group: str) -> tuple[str, ...]:
         """The versions of a group that are served."""
-        try:
-            found = self._connection.call("GET", f"/apis/{group}", patiently=True)
-        except Refusal as refusal:
-            if refusal.status == 404:
-                return ()
-            raise RegistryUnavailable(str(refusal)) from refusal
-        return tuple(each["version"] for each in found["versions"])
+        return served_versions(self._connection, group)
 
     def _ask(self) -> Apis:
         networking, workload_entries = "", False
         if self._options.istio:
             served = self.versions(NETWORKING)
-            version = next((each for each in _OF_ISTIO if each in served), "")
+            version = next((each for each in OF_ISTIO if each in served), "")
             networking = f"{NETWORKING}/{version}"
             kinds = self.served(networking) if version else {}
             if missing := [kind for kind in ISTIO_KINDS if "create" not in kinds.get(kind, ())]:

@@ -23,12 +23,16 @@ NAME = "hamlet"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Verbs on one resource: where services are `read`, in the import namespace, or in those of `tls.consumers`."""
+    """Verbs on one resource, in one of the places of a registry or of a gateway.
+
+    Of a registry: where services are `read`, the import namespace, those of `tls.consumers`. Of a gateway: that of
+    the ingress, where the published services are (`behind`), the cluster itself, those of `egress.consumers`.
+    """
 
     group: str
     resource: str
     verbs: tuple[str, ...]
-    place: Literal["read", "imports", "consumers"]
+    place: Literal["read", "imports", "consumers", "ingress", "behind", "cluster", "callers"]
     why: str
     optional: bool = False
 
@@ -37,8 +41,8 @@ class Right:
         return {"apiGroups": [self.group], "resources": [self.resource], "verbs": list(self.verbs)}
 
 
-_FOLLOW = ("list", "watch")
-_KEEP = ("get", "list", "create", "patch", "delete")
+FOLLOW = ("list", "watch")
+KEEP = ("get", "list", "create", "patch", "delete")
 
 
 def needed(
@@ -46,9 +50,9 @@ def needed(
 ) -> tuple[Right, ...]:
     """Every right, by what is switched on."""
     found = [
-        Right("", "services", _FOLLOW, "read", "to read services"),
-        Right("", "endpoints", _FOLLOW, "read", "to read where they are served", optional=True),
-        Right(DISCOVERY, "endpointslices", _FOLLOW, "read", "to read where they are served", optional=True),
+        Right("", "services", FOLLOW, "read", "to read services"),
+        Right("", "endpoints", FOLLOW, "read", "to read where they are served", optional=True),
+        Right(DISCOVERY, "endpointslices", FOLLOW, "read", "to read where they are served", optional=True),
     ]
     if pods or istio:
         why = "to know the service accounts, which become SANs" + (
@@ -59,21 +63,21 @@ def needed(
     if istio:
         found += [
             Right(
-                NETWORKING, "serviceentries", _FOLLOW, "read", "to read services of virtual machines, and taken hosts"
+                NETWORKING, "serviceentries", FOLLOW, "read", "to read services of virtual machines, and taken hosts"
             ),
-            Right(NETWORKING, "workloadentries", _FOLLOW, "read", "to read virtual machines", optional=True),
+            Right(NETWORKING, "workloadentries", FOLLOW, "read", "to read virtual machines", optional=True),
         ]
         kept = [(NETWORKING, "serviceentries"), (NETWORKING, "destinationrules")]
     else:
         kept = [("", "services"), ("", "endpoints"), (DISCOVERY, "endpointslices")]
-    verbs = (*_KEEP, "update") if force else _KEEP
+    verbs = (*KEEP, "update") if force else KEEP
     for group, resource in kept:
         either = resource in {"endpoints", "endpointslices"}
         found.append(Right(group, resource, verbs, "imports", "to keep what is imported", optional=either))
     if consumers:
         why = "to keep the rules of workloads with a secret"
         found.append(Right(NETWORKING, "destinationrules", verbs, "consumers", why))
-    found.append(Right("", "configmaps", _KEEP, "imports", "to note which peer is lost, and where rules are"))
+    found.append(Right("", "configmaps", KEEP, "imports", "to note which peer is lost, and where rules are"))
     if events:
         found.append(Right("", "events", ("create",), "imports", "to write Events"))
     return tuple(found)
@@ -93,9 +97,9 @@ def manifests(
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": account[0], "name": account[1]}}
     reading = [right.rule() for right in rights if right.place == "read"]
     if namespaces is None:
-        yield from _bound("Cluster", f"{NAME}-read", None, reading, subject)
+        yield from bound("Cluster", f"{NAME}-read", None, reading, subject)
     for namespace in namespaces or ():
-        yield from _bound("", f"{NAME}-read", namespace, reading, subject)
+        yield from bound("", f"{NAME}-read", namespace, reading, subject)
     # What the role of the whole cluster grants needs no second grant in one namespace of it.
     everywhere = {
         (right.group, right.resource, verb)
@@ -108,15 +112,16 @@ def manifests(
         for right in rights
         if right.place == "imports"
     ]
-    yield from _bound("", f"{NAME}-imports", import_namespace, keeping, subject)
+    yield from bound("", f"{NAME}-imports", import_namespace, keeping, subject)
     for namespace in consumers:
         rules = [right.rule() for right in rights if right.place == "consumers"]
-        yield from _bound("", f"{NAME}-consumers", namespace, rules, subject)
+        yield from bound("", f"{NAME}-consumers", namespace, rules, subject)
 
 
-def _bound(
+def bound(
     prefix: str, name: str, namespace: str | None, rules: list[Object], subject: list[Object]
 ) -> Iterator[Object]:
+    """A role of `prefix` (`Cluster`, or none) with these rules, and its binding."""
     api = "rbac.authorization.k8s.io"
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     yield {"apiVersion": f"{api}/v1", "kind": f"{prefix}Role", "metadata": metadata, "rules": rules}
