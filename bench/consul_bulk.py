@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from hamlet_consul.client import TXN_OPERATIONS
@@ -25,12 +26,13 @@ from hamlet_consul.rounds import AT_ONCE
 from bench.consul_opened import opened, real_consul
 from bench.measure import Row, compared
 from bench.setting import Setting
-from hamlet_core.agent.importer import BATCH
 from hamlet_core.api import ImportedService, Status, WriteImport
 from hamlet_core.api.testing import imported_service
 from hamlet_core.imports.plan import plan
 from tests.backends.consul import Consul
 
+CALLS = (1, 5)
+"""Into how many calls of the adapter the imports are divided; of 5,000 the agent makes five."""
 NOTE = "reference: a minimal client of /v1/txn; 70 % of its rate is a ratio of 1.43"
 
 
@@ -57,8 +59,7 @@ def _measure(setting: Setting, *, durable: bool) -> list[Row]:
     """Pairs of both, one after the other; the first pair of each shape is not counted."""
     count, rounds = setting.sizes.consul_imports
     where = "on disk" if durable else "in memory"
-    sizes = dict.fromkeys((count, min(count, BATCH)))  # all in one call, and as the agent hands them over
-    pairs: dict[int, list[tuple[Round, Round]]] = {size: [] for size in sizes}
+    pairs: dict[int, list[tuple[Round, Round]]] = {ceil(count / calls): [] for calls in CALLS}
     with real_consul("bulk", durable=durable) as consul:
         operations = _operations(count)
         for number in range(rounds + 1):

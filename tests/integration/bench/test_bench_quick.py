@@ -46,11 +46,11 @@ def test_imports_in_bulk_cost_consul_few_requests_beside_the_filled_transactions
     # Looked at: our rights, Consul itself, our nodes twice, all names; written: the node, and 70 by 64 at a time.
     once = (5 + 1 + 2, 5 + 1 + 2, 2)
     # Each further call looks at our nodes and all names, and sends one transaction.
-    often = (once[0] - 1 + 9 * 3, once[1] - 1 + 9 * 3, 2)
+    often = (once[0] - 1 + 4 * 3, once[1] - 1 + 4 * 3, 2)
     assert used == {
         f"70 imports {where}, {size} a call: requests": expected
         for where in ("in memory", "on disk")
-        for size, expected in ((70, once), (7, often))
+        for size, expected in ((70, once), (14, often))
     }
 
 
