@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,7 @@ MILLI = 1000.0
 def run(setting: Setting) -> list[Row]:
     """Measure coming and going."""
     try:
-        with mixed_federation() as (west, east), http_service(west.site, "west") as served:
+        with mixed_federation(brake=False) as (west, east), http_service(west.site, "west") as served:
             return _changes(setting, west, east, served)
     except (CannotInstall, CannotIsolate) as error:
         setting.step(f"NOT RUN: {error}")
@@ -51,7 +52,9 @@ def run(setting: Setting) -> list[Row]:
 
 def _changes(setting: Setting, west: West, east: East, served: Served) -> list[Row]:
     count = min(CHANGES, setting.sizes.changes)
-    came, entered, went, bare_came, bare_went = _samples(), _samples(), _samples(), _samples(), _samples()
+    ours: list[_Times] = []
+    bare_came: list[float] = []
+    bare_went: list[float] = []
     with _watching(east, ENTRIES) as entries, _watching(east, MAPS) as maps:
         for number in range(count):
             if number % 20 == 0:
@@ -59,30 +62,40 @@ def _changes(setting: Setting, west: West, east: East, served: Served) -> list[R
             bare = _Bare(west, east, maps, served, f"bare-{number}")
             bare_came.append(MILLI * bare.come())
             bare_went.append(MILLI * bare.go())
-            seen, called, refused = _one(west, east, entries, served, f"job{number}")
-            entered.append(MILLI * seen)
-            came.append(MILLI * called)
-            went.append(MILLI * refused)
+            ours.append(_one(west, east, entries, served, f"job{number}"))
     note = "reference: a blocking query of Consul and a watch of Kubernetes wake, one after the other"
+    came, went = [each.called for each in ours], [each.refused for each in ours]
     rows = [
         compared(
-            "mixed", f"{case}, {name} of {count}", "ms", [percentile(ours, share)], [percentile(bare, share)], note
+            "mixed", f"{case}, {name} of {count}", "ms", [percentile(mine, share)], [percentile(bare, share)], note
         )
-        for case, ours, bare in (
+        for case, mine, bare in (
             ("registered in Consul until called from Kubernetes", came, bare_came),
             ("deregistered in Consul until refused to Kubernetes", went, bare_went),
         )
         for name, share in (("p50", 0.5), ("p99", 0.99))
     ]
-    return [*rows, alone("mixed", "of that until the ServiceEntry is seen, p50", "ms", [percentile(entered, 0.5)])]
+    entered, gone = [each.entered for each in ours], [each.gone for each in ours]
+    for case, times in (
+        ("registered until the ServiceEntry is seen", entered),
+        ("deregistered until it has gone", gone),
+    ):
+        rows.append(alone("mixed", f"{case}, p50", "ms", [percentile(times, 0.5)]))
+    return rows
 
 
-def _samples() -> list[float]:
-    return []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Times:
+    """Milliseconds of one service: from its registration, and from its end."""
+
+    entered: float
+    called: float
+    refused: float
+    gone: float
 
 
-def _one(west: West, east: East, entries: _Watch, served: Served, name: str) -> tuple[float, float, float]:
-    """Seconds until the ServiceEntry is seen, until the first call is answered, and until none is after it went."""
+def _one(west: West, east: East, entries: _Watch, served: Served, name: str) -> _Times:
+    """How long until the ServiceEntry is seen and a call is answered; and until no call is and the entry has gone."""
     host = f"{name}.west.example"
     _pause()
     began = time.monotonic()
@@ -94,7 +107,13 @@ def _one(west: West, east: East, entries: _Watch, served: Served, name: str) -> 
     ended = time.monotonic()
     west.deregister(name)
     refused = _until(lambda: not east.site.get(*place, host), f"{name} is refused")
-    return at - began, called - began, refused - ended
+    gone, _ = entries.wait("DELETED", f"{name}-west-example")
+    return _Times(
+        entered=MILLI * (at - began),
+        called=MILLI * (called - began),
+        refused=MILLI * (refused - ended),
+        gone=MILLI * (gone - ended),
+    )
 
 
 def _pause() -> None:

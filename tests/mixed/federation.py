@@ -143,8 +143,11 @@ class East:
 
 
 @contextmanager
-def mixed_federation() -> Iterator[tuple[West, East]]:
-    """Both meshes, linked. Raises `CannotIsolate` or `CannotInstall` where they are not to be had."""
+def mixed_federation(*, brake: bool = True) -> Iterator[tuple[West, East]]:
+    """Both meshes, linked. Raises `CannotIsolate` or `CannotInstall` where they are not to be had.
+
+    Without its `brake` east lets any number of services go at once: all come and go in a measurement.
+    """
     with ExitStack() as stack:
         consul_binary, etcd, apiserver = (ensure(name) for name in ("consul", "etcd", "kube-apiserver"))
         folder = Path(tempfile.mkdtemp(prefix="mixed-"))  # short: Unix sockets are in it
@@ -174,7 +177,9 @@ def mixed_federation() -> Iterator[tuple[West, East]]:
         with there.host.entered():
             kubernetes.start()
             _prepare(kubernetes, meshes[1])
-            _configure(meshes[1], {"https://10.2.0.2:6443": kubernetes.server})
+            accepted = 'accept: ["*.west.example"]'
+            braked = accepted if brake else f"brake: {{share: 1}}\n    {accepted}"
+            _configure(meshes[1], {"https://10.2.0.2:6443": kubernetes.server, accepted: braked})
         agents = []
         for mesh, site in zip(meshes, (here, there), strict=True):
             agents.append(AgentProcess(mesh))

@@ -165,3 +165,24 @@ def test_a_service_without_a_healthy_instance_is_out_of_reach_until_it_has_one(f
             if reached:
                 place = by_service_entry(east.entry("orders-west-example"), "orders.west.example")
                 assert east.site.get(*place, "orders.west.example")
+
+
+def test_what_the_brake_of_the_consumer_holds_is_refused_by_the_owner_all_the_same(
+    federation: tuple[West, East],
+) -> None:
+    west, east = federation
+    names = [f"many{number}" for number in range(12)]  # ten may go in a minute, whatever their share
+    with http_service(west.site, "many") as served:
+        for name in names:
+            west.register(name, served, "http")
+        hosts = {f"{name}-west-example": f"{name}.west.example" for name in names}
+        places = {name: by_service_entry(east.entry(name), host) for name, host in hosts.items()}
+        assert all(east.site.get(*places[name], host) for name, host in hosts.items())
+        for name in names:
+            west.deregister(name)
+        soon(lambda: east.agent.peer("west")["imports"]["held"], "some are held")
+        held = set(east.agent.peer("west")["imports"]["held"])
+        soon(lambda: not any(east.site.get(*places[name], host) for name, host in hosts.items()), "none is called")
+        assert {host for name, host in hosts.items() if name in east.objects(ENTRIES)} >= held, "their entries stand"
+        east.agent.ask("confirm", peer="west")
+        soon(lambda: not east.objects(ENTRIES), "no ServiceEntry is left")
