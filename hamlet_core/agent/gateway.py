@@ -196,18 +196,18 @@ class Gateway:
         self._on_routed()
 
     async def _hand_over_trust(self, port: GatewayPort) -> None:
-        if port not in self._trust_due:
-            return
-        self._trust_due.discard(port)
-        try:
-            trust = self._trust()
-            if trust != self._handed.pop(port, None):
-                await port.trust(trust)
-                log.info("the gateway has our certificate and bundles", peers=[each.peer for each in trust.peers])
-            self._handed[port] = trust
-        except BaseException:
-            self._trust_due.add(port)
-            raise
+        """When this returns, `port` has the trust of now: what becomes of it while it is told is told as well."""
+        while port in self._trust_due:
+            self._trust_due.discard(port)
+            try:
+                trust = self._trust()
+                if trust != self._handed.pop(port, None):
+                    await port.trust(trust)
+                    log.info("the gateway has our certificate and bundles", peers=[each.peer for each in trust.peers])
+                self._handed[port] = trust
+            except BaseException:
+                self._trust_due.add(port)
+                raise
 
     async def _publish(self, port: GatewayPort) -> None:
         gate = self._publication.gate

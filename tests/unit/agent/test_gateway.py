@@ -336,6 +336,27 @@ async def test_trust_that_changes_is_handed_over_again_and_trust_that_does_not_i
     assert it.memory.calls.count("gateway_trust") == 2
 
 
+async def test_trust_that_changes_while_it_is_handed_over_comes_before_the_next_route(it, monkeypatch):
+    believe = it.memory.believe
+    loop = asyncio.get_running_loop()
+
+    def then_another_peer_comes(trusted):
+        believe(trusted)
+        if len(trusted.peers) == 1:
+            it.given = trust("east", "north")
+            loop.call_soon_threadsafe(it.gateway.trust_changed)
+
+    it.report("a")
+    await it.gateway.port.trust(trust())
+    it.memory.calls.clear()
+    monkeypatch.setattr(it.memory, "believe", then_another_peer_comes)
+    it.on_ingress(it.memory.ingress)
+    it.gateway.heard = True
+    it.start()
+    await until(it.shown)
+    assert it.memory.calls == ["gateway_trust", "gateway_trust", "gateway_publish"]
+
+
 async def test_trust_that_was_not_taken_is_handed_over_again(it):
     with it.memory.outage():
         it.start()
