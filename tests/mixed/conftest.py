@@ -19,7 +19,9 @@ HINDRANCE = hindrance()
 BY_A_USER_NAMESPACE = bool(HINDRANCE) and user_namespaces()
 """Whether this process may make no network namespaces, but one that it starts in a user namespace may."""
 collect_ignore = (
-    ["test_mixed_federation.py", "test_netns.py"] if BY_A_USER_NAMESPACE else ["test_in_a_user_namespace.py"]
+    ["test_mixed_bench.py", "test_mixed_federation.py", "test_netns.py"]
+    if BY_A_USER_NAMESPACE
+    else ["test_in_a_user_namespace.py"]
 )
 
 

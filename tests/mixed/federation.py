@@ -183,6 +183,7 @@ def mixed_federation(*, brake: bool = True) -> Iterator[tuple[West, East]]:
         agents = []
         for mesh, site in zip(meshes, (here, there), strict=True):
             agents.append(AgentProcess(mesh))
+            stack.callback(agents[-1].kill)  # should it not end by itself
             stack.callback(agents[-1].end)
             with site.host.entered():
                 agents[-1].start()
