@@ -36,8 +36,9 @@ def _reserve(port: int) -> bool:
     try:
         reservation.bind(f"\0hamlet-port-{port}")
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            with socket.socket(socket.AF_INET, kind) as probe:
-                probe.bind(("127.0.0.1", port))
+            for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - a probe
+                with socket.socket(family, kind) as probe:
+                    probe.bind((address, port))
     except OSError:
         reservation.close()
         return False
