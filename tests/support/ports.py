@@ -36,7 +36,7 @@ def _reserve(port: int) -> bool:
     try:
         reservation.bind(f"\0hamlet-port-{port}")
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - a probe
+            for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
                 with socket.socket(family, kind) as probe:
                     probe.bind((address, port))
     except OSError:
