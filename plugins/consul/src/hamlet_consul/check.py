@@ -39,7 +39,7 @@ def findings(client: Client, options: ConsulOptions, context: AdapterContext) ->
             return
         yield Finding(subject="leader", severity=Severity.OK, message=f"{leader} leads")
         yield from _rights(client, context)
-        yield _version(client)
+        yield version(client)
     except HamletError as error:
         yield Finding(subject="agent", severity=Severity.ERROR, message=str(error), mend=error.mend)
 
@@ -67,7 +67,8 @@ def _rights(client: Client, context: AdapterContext) -> Iterator[Finding]:
             yield Finding(subject=subject, severity=Severity.OK, message=f"held: {what}")
 
 
-def _version(client: Client) -> Finding:
+def version(client: Client) -> Finding:
+    """Whether the servers are of a version that we know."""
     servers = client.service("consul").data or ()
     versions = sorted({(server["Service"].get("Meta") or {}).get("version", "") for server in servers} - {""})
     if not versions:

@@ -1,10 +1,10 @@
-"""The options of a registry of kind `consul`: every key, its default and its rule. It opens nothing."""
+"""The options of a registry of kind `consul`, and those that reach Consul at all. It opens nothing."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -32,8 +32,8 @@ class Outside(BaseModel):
         return self
 
 
-class ConsulOptions(AdapterOptions):
-    """The keys of a registry of kind `consul`. The environment (CONSUL_HTTP_*) has no say in any of them."""
+class Connection(AdapterOptions):
+    """The keys by which an agent of Consul is reached. The environment (CONSUL_HTTP_*) has no say in any of them."""
 
     address: str = Field(
         default="http://127.0.0.1:8500",
@@ -50,12 +50,57 @@ class ConsulOptions(AdapterOptions):
     datacenter: str = Field(default="", description="The datacenter; empty: the agent's own.")
     namespace: str = Field(default="", description="The namespace (Consul Enterprise).")
     partition: str = Field(default="", description="The admin partition (Consul Enterprise).")
+    connect_timeout: Period = Field(default=timedelta(seconds=3), description="Longest time to connect to the agent.")
+    timeout: Period = Field(default=timedelta(seconds=10), description="Longest time for an answer to begin.")
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parse_address(value)
+        except ConfigError as error:
+            message = f"{error}: {error.mend}"
+            raise ValueError(message) from error
+        return value
+
+    @model_validator(mode="after")
+    def _tls(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            message = "`certificate` and `key` go together"
+            raise ValueError(message)
+        if (self.ca or self.certificate) and not self.address.startswith("https:"):
+            message = f"`ca` and `certificate` need an https address, not {self.address!r}"
+            raise ValueError(message)
+        return self
+
+    def settings(self, context: AdapterContext, *, consistency: str) -> Settings:
+        """What the transport needs; paths are taken relative to the configuration file."""
+
+        def path(value: Path | None) -> Path | None:
+            return context.directory / value if value else None
+
+        return Settings(
+            address=self.address,
+            token=self.token.get_secret_value(),
+            ca=path(self.ca),
+            certificate=path(self.certificate),
+            key=path(self.key),
+            datacenter=self.datacenter,
+            namespace=self.namespace,
+            partition=self.partition,
+            consistency=consistency,
+            connect_timeout=self.connect_timeout.total_seconds(),
+            timeout=self.timeout.total_seconds(),
+        )
+
+
+class ConsulOptions(Connection):
+    """The keys of a registry of kind `consul`."""
+
     consistency: Literal["default", "stale", "consistent"] = Field(
         default="default",
         description="Of the queries that wait for changes; reads of what changed are never stale.",
     )
-    connect_timeout: Period = Field(default=timedelta(seconds=3), description="Longest time to connect to the agent.")
-    timeout: Period = Field(default=timedelta(seconds=10), description="Longest time for an answer to begin.")
     wait: Period = Field(
         default=timedelta(seconds=60),
         le=timedelta(minutes=10),
@@ -86,43 +131,3 @@ class ConsulOptions(AdapterOptions):
         default=None,
         description="Gateway whose WAN addresses, followed as they change, are the endpoints of every service.",
     )
-
-    @field_validator("address")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        try:
-            parse_address(value)
-        except ConfigError as error:
-            message = f"{error}: {error.mend}"
-            raise ValueError(message) from error
-        return value
-
-    @model_validator(mode="after")
-    def _tls(self) -> ConsulOptions:
-        if (self.certificate is None) != (self.key is None):
-            message = "`certificate` and `key` go together"
-            raise ValueError(message)
-        if (self.ca or self.certificate) and not self.address.startswith("https:"):
-            message = f"`ca` and `certificate` need an https address, not {self.address!r}"
-            raise ValueError(message)
-        return self
-
-    def settings(self, context: AdapterContext, *, consistency: str) -> Settings:
-        """What the transport needs; paths are taken relative to the configuration file."""
-
-        def path(value: Path | None) -> Path | None:
-            return context.directory / value if value else None
-
-        return Settings(
-            address=self.address,
-            token=self.token.get_secret_value(),
-            ca=path(self.ca),
-            certificate=path(self.certificate),
-            key=path(self.key),
-            datacenter=self.datacenter,
-            namespace=self.namespace,
-            partition=self.partition,
-            consistency=consistency,
-            connect_timeout=self.connect_timeout.total_seconds(),
-            timeout=self.timeout.total_seconds(),
-        )

@@ -1,7 +1,9 @@
-"""The entry point: says that this distribution provides the adapter of kind `consul`."""
+"""The entry point: says that this distribution provides the registry and the gateway of kind `consul`."""
 
 from __future__ import annotations
 
+from hamlet_consul.gateway import ConsulGateway
+from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.options import ConsulOptions
 from hamlet_consul.registry import ConsulRegistry
 from hamlet_core.api import AdapterType, hookimpl
@@ -9,7 +11,7 @@ from hamlet_core.api import AdapterType, hookimpl
 
 @hookimpl
 def hamlet_adapters() -> list[AdapterType]:
-    """Provide the adapter."""
+    """Provide both."""
     return [
         AdapterType(
             kind="consul",
@@ -17,5 +19,12 @@ def hamlet_adapters() -> list[AdapterType]:
             options=ConsulOptions,
             open=ConsulRegistry,
             summary="a Consul datacenter",
-        )
+        ),
+        AdapterType(
+            kind="consul",
+            role="gateway",
+            options=ConsulGatewayOptions,
+            open=ConsulGateway,
+            summary="calls out by a terminating gateway of Consul",
+        ),
     ]
