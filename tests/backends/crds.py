@@ -38,6 +38,11 @@ def _list(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item}
 
 
+def _ruled(schema: dict[str, Any], *rules: tuple[str, str]) -> dict[str, Any]:
+    """`schema` with rules in CEL, each with its message (Istio's definitions say the same)."""
+    return schema | {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+
+
 def _choice(*values: str) -> dict[str, Any]:
     return {"type": "string", "enum": list(values)}
 
@@ -61,16 +66,21 @@ _TLS = _record(
     sni=_TEXT,
     insecureSkipVerify={"type": "boolean"},
 )
-_SELECTOR = _record(matchLabels=_LABELS)
+_SELECTOR = _record(
+    matchLabels=_ruled(_LABELS, ("self.all(key, key.size() != 0 && !key.contains('*'))", "a label has no wildcard"))
+)
 _WAY = _record(
     route=_list(_record("destination", destination=_record("host", host=_TEXT, port=_record(number=_NUMBER))))
 )
 _SPECS = {
     ("ServiceEntry", "serviceentry", "serviceentries"): _record(
         "hosts",
-        hosts=_TEXTS,
+        hosts=_list(_ruled(_TEXT, ("self != '*'", "a host cannot be '*'"))),
         addresses=_TEXTS,
-        ports=_list(_record("number", "name", number=_NUMBER, name=_TEXT, protocol=_TEXT, targetPort=_NUMBER)),
+        ports=_ruled(
+            _list(_record("number", "name", number=_NUMBER, name=_TEXT, protocol=_TEXT, targetPort=_NUMBER)),
+            ("self.all(one, self.exists_one(other, one.number == other.number))", "a port number is there twice"),
+        ),
         location=_choice("MESH_EXTERNAL", "MESH_INTERNAL"),
         resolution=_choice("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN"),
         endpoints=_list(_WORKLOAD),
@@ -94,10 +104,14 @@ _SPECS = {
                 "hosts",
                 port=_record("number", "protocol", "name", number=_NUMBER, protocol=_TEXT, name=_TEXT),
                 hosts=_TEXTS,
-                tls=_record(
-                    mode=_choice("PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"),
-                    credentialName=_TEXT,
-                    minProtocolVersion=_choice("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"),
+                tls=_ruled(
+                    _record(
+                        mode=_choice("PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"),
+                        credentialName=_TEXT,
+                        credentialNames=_TEXTS,
+                        minProtocolVersion=_choice("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"),
+                    ),
+                    ("!(has(self.credentialName) && has(self.credentialNames))", "one credential, or several"),
                 ),
             )
         ),

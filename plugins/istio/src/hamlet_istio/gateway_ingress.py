@@ -129,7 +129,7 @@ class IngressHalf:
             else:
                 plan.bodies[route.sni], peers = found
                 names = [peer.peer for peer in peers]
-                name = plan.credentials[route.sni] = credential_of(names, self._ingress)
+                name = plan.credentials[route.sni] = credential_of(names, self._ingress, self._marker)
                 plan.secrets[name] = self._secret(peers, trust, names)
         return plan
 
@@ -209,7 +209,7 @@ class IngressHalf:
     def _secret(self, peers: Sequence[PeerTrust], trust: Trust, names: Sequence[str]) -> Object:
         """The secret of the audience `names`, with the bundles of those of it that are `peers`."""
         return secret(
-            credential_of(names, self._ingress),
+            credential_of(names, self._ingress, self._marker),
             self._ingress.namespace,
             trust,
             [peer.bundle for peer in peers],

@@ -69,9 +69,10 @@ def audience(route: PublishRoute, trusted: Mapping[str, PeerTrust]) -> tuple[Pee
     return tuple(peer for peer in found if peer.trust_domain)
 
 
-def credential_of(peers: Iterable[str], options: IngressOptions) -> str:
-    """The name of the secret for an audience; no two audiences have the same."""
-    return hashed_name(options.credential, ",".join(sorted(peers)))
+def credential_of(peers: Iterable[str], options: IngressOptions, marker: Marker) -> str:
+    """The name of the secret for an audience; no two audiences have the same, nor two agents at one gateway."""
+    context = marker.context
+    return hashed_name(options.credential, f"{context.trust_domain}/{context.name}/{','.join(sorted(peers))}")
 
 
 def secret(
@@ -128,7 +129,7 @@ def route_objects(
         "hosts": [f"./{route.sni}"],
         "tls": {
             "mode": "MUTUAL",
-            "credentialName": credential_of((peer.peer for peer in peers), options),
+            "credentialName": credential_of((peer.peer for peer in peers), options, marker),
             "minProtocolVersion": "TLSV1_2",
         },
     }
