@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hamlet_istio.access import ClusterOptions
+from hamlet_istio.gateway_options import EgressOptions, IngressOptions, IstioGatewayOptions
 from hamlet_istio.options import IstioOptions, TlsOrigination
 from pydantic import BaseModel, ValidationError
 
@@ -81,14 +83,32 @@ def shown(default: object) -> str:
         case timedelta():
             return f"{default.total_seconds():g}s"
         case tuple():
-            return ", ".join(map(str, default))
+            return ", ".join(map(str, default)) or "none"
         case dict():
             return "none"
     return str(default)
 
 
+def listed(text: str) -> dict[str, str]:
+    """The keys of the tables in a text, with their defaults."""
+    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", text, flags=re.MULTILINE)
+    return {key: default.strip().replace("`", "") for key, default in rows if key != "kind"}
+
+
+REGISTRY, _, GATEWAY = README.read_text().partition("## The gateway")
+
+
 def test_the_readme_lists_every_option_with_its_default() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", README.read_text(), flags=re.MULTILINE)
-    listed = {key: default.strip().replace("`", "") for key, default in rows if key != "kind"}
-    assert listed == dict(keys(IstioOptions))
-    assert set(TlsOrigination.model_fields) == {key[4:] for key in listed if key.startswith("tls.")}
+    found = listed(REGISTRY)
+    assert found == dict(keys(IstioOptions))
+    assert set(TlsOrigination.model_fields) == {key[4:] for key in found if key.startswith("tls.")}
+
+
+def test_the_readme_lists_every_option_of_the_gateway_with_its_default_or_says_that_it_is_the_registrys() -> None:
+    own = {"cluster_domain": "cluster.local"}
+    for name, half in (("ingress", IngressOptions), ("egress", EgressOptions)):
+        own |= {f"{name}.{key}": default for key, default in keys(half)}
+    assert listed(GATEWAY) == own | {"ingress.selector": "istio: ingress"}
+    others = IstioGatewayOptions.model_fields.keys() - {"ingress", "egress", "cluster_domain"}
+    assert others == ClusterOptions.model_fields.keys()
+    assert not [key for key in others if f"`{key}`" not in GATEWAY]
