@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hamlet_envoy import egress, ingress, state, trust
+from hamlet_envoy import egress, ingress, state, trust, xds
 from hamlet_envoy.bootstrap import admin_place, arguments, bootstrap, find_binary
 from hamlet_envoy.certificates import covers
 from hamlet_envoy.delivery import culprits, reason_in
+from hamlet_envoy.kept import Kept
 from hamlet_envoy.options import EnvoyOptions
 from hamlet_envoy.plugin import hamlet_adapters
 from hamlet_envoy.ports import allocate
-from hamlet_envoy.rendering import WATCHES_LEFT, Rendered, render
+from hamlet_envoy.rendering import WATCHES_LEFT, Memory, Rendered, render
 from hamlet_envoy.trust import Believed, believe
 from hamlet_envoy.upstream import cluster
 from hypothesis import given
@@ -223,6 +224,7 @@ def rendered(
     *,
     by: Believed | None = None,
     watches: int = 128,
+    memory: Memory | None = None,
     **more: Any,
 ) -> Rendered:
     return render(
@@ -237,12 +239,13 @@ def rendered(
         ingress_pair=None,
         watches=watches,
         is_free=lambda _: True,
+        memory=memory or Memory(),
     )
 
 
 def test_a_new_service_leaves_the_chains_of_others_as_they_are() -> None:
-    one = rendered((published("a", "east"),)).listeners[ingress.LISTENER]
-    two = rendered((published("a", "east"), published("b", "east"))).listeners[ingress.LISTENER]
+    one = json.loads(rendered((published("a", "east"),)).listeners[ingress.LISTENER])
+    two = json.loads(rendered((published("a", "east"), published("b", "east"))).listeners[ingress.LISTENER])
     assert one["filter_chains"][0] == two["filter_chains"][0]
     assert len(two["filter_chains"]) == 2
 
@@ -266,7 +269,7 @@ def test_services_of_one_audience_share_a_bundle_file() -> None:
     ],
 )
 def test_the_ingress_takes_the_words_of_the_protocol(protocol: Protocol, words: list[str]) -> None:
-    listener = rendered((published("a", "east", protocol=protocol),)).listeners[ingress.LISTENER]
+    listener = json.loads(rendered((published("a", "east", protocol=protocol),)).listeners[ingress.LISTENER])
     context = listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
     assert context["alpn_protocols"] == words
 
@@ -284,7 +287,7 @@ def test_the_ingress_takes_the_words_of_the_protocol(protocol: Protocol, words: 
 )
 def test_the_egress_offers_the_word_that_the_owner_matches(protocol: str, sni: str, words: list[str] | None) -> None:
     route = offered("a", protocol=protocol, sni=sni)
-    found = rendered((), (route,)).clusters[egress.way_name(route.key, "i")]
+    found = json.loads(rendered((), (route,)).clusters[egress.way_name(route.key, "i")])
     tls = found["transport_socket"]["typed_config"]
     assert tls["common_tls_context"].get("alpn_protocols") == words
     assert tls["sni"] == (sni or "a.east.example")
@@ -340,7 +343,7 @@ def test_names_that_are_not_plain_stand_in_no_resource_as_they_are() -> None:
 
 
 def test_an_ingress_on_all_addresses_takes_those_of_ipv4_too() -> None:
-    both = rendered(ingress={**INGRESS, "listen": "[::]:15443"}).listeners[ingress.LISTENER]
+    both = json.loads(rendered(ingress={**INGRESS, "listen": "[::]:15443"}).listeners[ingress.LISTENER])
     assert both["address"]["socket_address"] == {"address": "::", "port_value": 15443, "ipv4_compat": True}
 
 
@@ -369,6 +372,64 @@ def test_the_same_routes_in_another_order_are_the_same_resources() -> None:
     one, other = rendered(routes, imports), rendered(routes[::-1], imports[::-1])
     for part in ("secrets", "clusters", "listeners"):
         assert json.dumps(getattr(one, part), sort_keys=True) == json.dumps(getattr(other, part), sort_keys=True)
+
+
+BELIEFS = (
+    believed(peer("east", ROOT), peer("north", NEXT)),
+    believed(peer("east", NEXT), peer("north", NEXT)),
+    believed(peer("east", ROOT)),
+)
+STEPS = st.tuples(
+    st.sampled_from(BELIEFS),
+    st.dictionaries(st.sampled_from("abc"), st.sampled_from([("east",), ("north",), ("east", "north")])),
+    st.dictionaries(st.sampled_from("abc"), st.sampled_from(["TCP", "GRPC"])),
+)
+
+
+@given(st.lists(STEPS, min_size=1, max_size=6))
+def test_what_is_kept_of_earlier_renderings_changes_nothing(steps: list[tuple[Believed, dict, dict]]) -> None:
+    memory = Memory()
+    for by, out, into in steps:
+        routes = tuple(published(name, *peers) for name, peers in out.items())
+        imports = tuple(offered(name, protocol=protocol) for name, protocol in into.items())
+        assert rendered(routes, imports, by=by, memory=memory) == rendered(routes, imports, by=by)
+
+
+def test_one_service_more_makes_nothing_anew_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(
+        xds, "text", lambda content, text=xds.text, **parts: made.append(content) or text(content, **parts)
+    )
+    by, memory = BELIEFS[0], Memory()
+    counts = []
+    for names in ("ab", "abc", "abc", "abcd"):
+        made.clear()
+        routes = tuple(published(name, "east") for name in names)
+        rendered(routes, tuple(offered(name) for name in names), by=by, memory=memory)
+        counts.append(len(made))
+    # of each service a cluster and a chain, and a cluster and a listener; of all together the ingress
+    assert counts == [2 * 4 + 1, 4 + 1, 1, 4 + 1]
+
+
+def test_things_are_made_again_when_their_source_changed_or_nobody_asked_for_a_while() -> None:
+    kept: Kept[str] = Kept()
+    made: list[str] = []
+
+    def ask(source: str) -> str:
+        kept.turn()
+        return kept.of("key", source, lambda: made.append(source) or source)  # type: ignore[func-returns-value]
+
+    assert [ask("one"), ask("one"), ask("two"), ask("one")] == ["one", "one", "two", "one"]
+    assert made == ["one", "two", "one"]
+    kept.turn()
+    assert ask("one") == "one"
+    assert made == ["one", "two", "one", "one"]
+
+
+@pytest.mark.parametrize("parts", [{}, {"b": "[1,2]"}, {"b": '{"c":"d"}', "e": "null"}])
+def test_a_text_with_parts_is_the_whole_message(parts: dict[str, str]) -> None:
+    whole = {"a": 1} | {name: json.loads(part) for name, part in parts.items()}
+    assert json.loads(xds.text({"a": 1}, **parts)) == whole
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,13 @@ class Admin:
         said: dict[str, Any] = json.loads(self._get("/server_info"))
         return version_in(str(said.get("version", "")))
 
-    def stats(self, pattern: str, *, texts_only: bool = False) -> dict[str, str]:
+    def stats(self, pattern: str, kind: str) -> dict[str, str]:
         """The statistics whose whole name fits the regular expression `pattern`; texts without their quotes.
 
-        `texts_only` leaves out numbers, and with them most of the time that Envoy's main thread needs to answer.
+        `kind` is `TextReadouts`, `Counters` or `Gauges`: Envoy's main thread looks through all of a kind to answer,
+        and texts are few.
         """
-        kind = "&type=TextReadouts" if texts_only else ""
-        found = self._get(f"/stats?filter={quote(f'^({pattern})$')}{kind}")
+        found = self._get(f"/stats?type={kind}&filter={quote(f'^({pattern})$')}")
         lines = (line.partition(": ") for line in found.splitlines())
         return {name: value.strip('"') for name, _, value in lines}
 

@@ -11,7 +11,8 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hamlet_core.api import GatewayUnavailable
@@ -26,13 +27,22 @@ _CDS, _LDS = "cluster_manager.cds", "listener_manager.lds"
 _WATCHED = {CLUSTERS: _CDS, LISTENERS: _LDS}
 _WARMING = ("cluster_manager.warming_clusters", "listener_manager.total_listeners_warming")
 _REFUSALS = ("update_rejected", "update_failure")
-_VERSIONS = r"(cluster_manager\.cds|listener_manager\.lds|sds\.[^.]*)\.version_text"
-_ALL = "|".join((r"(.*\.)(version_text|update_rejected|update_failure)", *map(re.escape, _WARMING)))
+_VERSIONS = r"(cluster_manager\.cds|listener_manager\.lds|sds\.[^.]*)\.version_text", "TextReadouts"
+_REFUSED = r"(cluster_manager\.cds|listener_manager\.lds)\.update_(rejected|failure)", "Counters"
+_WAITING = "|".join(map(re.escape, _WARMING)), "Gauges"
 _FORM = re.compile(r'\{"version_info":"(\w+)","resources":\[(.*)\]\}\n', re.DOTALL)
-_NOTHING = b'{"resources":[]}'
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05
 _THOROUGH = 10
 """Every how many looks the counters are asked for too, which cost more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A file that Envoy watches, the version that it will report, and what is in it: texts by name."""
+
+    version: str
+    content: bytes
+    resources: Mapping[str, str]
 
 
 class Rejected(Exception):
@@ -51,12 +61,13 @@ class Delivery:
         self._admin = admin
         self._timeout = timeout
         self._end = 0.0
+        self._written: dict[str, _File] = {}
 
     def prepare(self) -> None:
         """Make sure that Envoy finds the files it watches. Raises `OSError`."""
         for name in (CLUSTERS, LISTENERS):
             if not (self._directory / name).exists():
-                write_file(self._directory / name, _file([])[1])
+                write_file(self._directory / name, _file({}).content)
 
     def put(self, wanted: Rendered) -> None:
         """Make `wanted` all that Envoy has.
@@ -65,52 +76,53 @@ class Delivery:
         answer; before anything is written if it does not answer at all.
         """
         self._end = time.monotonic() + self._timeout
-        known = self._admin.stats(_ALL)
+        known = self._admin.stats(*_VERSIONS) | self._admin.stats(*_REFUSED)
         before = self._in_force(known)
-        standing: dict[str, Json] = {
-            each["name"]: each for each in json.loads(before.get(CLUSTERS, _NOTHING))["resources"]
-        }
+        standing = before[CLUSTERS].resources if CLUSTERS in before else {}
         gone = standing.keys() - wanted.clusters.keys()
         names = [*wanted.clusters, *wanted.listeners]
-        secrets = {name: _file([content]) for name, content in wanted.secrets.items()}
-        for name, (_, content) in secrets.items():
-            write_file(xds.secret_path(name, self._directory), content)
-        versions = {f"sds.{name}.version_text": version for name, (version, _) in secrets.items()}
+        secrets = {name: _file({name: xds.text(content)}) for name, content in wanted.secrets.items()}
+        for name, file in secrets.items():
+            write_file(xds.secret_path(name, self._directory), file.content)
+        versions = {f"sds.{name}.version_text": file.version for name, file in secrets.items()}
         self._settle({stat: version for stat, version in versions.items() if stat in known})
         try:
-            self._put(CLUSTERS, {**standing, **wanted.clusters}.values(), known, names)
-            self._put(LISTENERS, wanted.listeners.values(), known, names)
+            self._put(CLUSTERS, {**standing, **wanted.clusters}, known, names)
+            self._put(LISTENERS, wanted.listeners, known, names)
             if gone:
-                self._put(CLUSTERS, wanted.clusters.values(), known, names)
+                self._put(CLUSTERS, wanted.clusters, known, names)
         except Rejected:
-            for name, content in before.items():
-                write_file(self._directory / name, content, again=True)
+            for name, file in before.items():
+                write_file(self._directory / name, file.content, again=True)
             raise
         self._settle(versions, thorough=True)
         self._drop_secrets(wanted.secrets)
 
-    def _in_force(self, known: Mapping[str, str]) -> dict[str, bytes]:
+    def _in_force(self, known: Mapping[str, str]) -> dict[str, _File]:
         """The files that Envoy runs as they are; one that someone else has changed is not worth keeping."""
-        contents = {name: (self._directory / name).read_bytes() for name in _WATCHED}
-        return {
-            name: content
-            for name, content in contents.items()
-            if _version(content) == known.get(f"{_WATCHED[name]}.version_text")
-        }
+        found = {}
+        for name, stat in _WATCHED.items():
+            content = (self._directory / name).read_bytes()
+            file = self._written.get(name)
+            if file is None or file.content != content:
+                file = _read(content)
+            if file is not None and file.version == known.get(f"{stat}.version_text"):
+                found[name] = file
+        return found
 
-    def _put(self, name: str, resources: Iterable[Json], known: Mapping[str, str], names: Sequence[str]) -> None:
+    def _put(self, name: str, resources: Mapping[str, str], known: Mapping[str, str], names: Sequence[str]) -> None:
         """Write one of the two files, and wait until Envoy has taken or refused it."""
         stat = _WATCHED[name]
-        version, content = _file(resources)
-        running = known.get(f"{stat}.version_text") == version
+        self._written[name] = file = _file(resources)
+        running = known.get(f"{stat}.version_text") == file.version
         log = self._log_size()
-        if not write_file(self._directory / name, content, again=not running) and running:
+        if not write_file(self._directory / name, file.content, again=not running) and running:
             return
 
         def is_rejected(now: Mapping[str, str]) -> bool:
             return any(_number(now, f"{stat}.{each}") > _number(known, f"{stat}.{each}") for each in _REFUSALS)
 
-        if not self._wait({f"{stat}.version_text": version}, is_rejected):
+        if not self._wait({f"{stat}.version_text": file.version}, is_rejected):
             reason = self._reason(log)
             raise Rejected(f"Envoy rejected {name}: {reason}", culprits(reason, names))
 
@@ -124,13 +136,13 @@ class Delivery:
     ) -> bool:
         """Wait until Envoy says `versions` of those that it knows; False when it refused."""
         for look in itertools.count(1):
-            counters = thorough or look % _THOROUGH == 0
-            now = self._admin.stats(_ALL if counters else _VERSIONS, texts_only=not counters)
+            now = self._admin.stats(*_VERSIONS)
             late = [stat for stat, version in versions.items() if now.get(stat, version) != version]
-            warming = [stat for stat in _WARMING if thorough and _number(now, stat)]
+            waiting = self._admin.stats(*_WAITING) if thorough and not late else {}
+            warming = [stat for stat in waiting if _number(waiting, stat)]
             if not late and not warming:
                 return True
-            if counters and is_rejected(now):
+            if look % _THOROUGH == 0 and is_rejected(self._admin.stats(*_REFUSED)):
                 return False
             if time.monotonic() > self._end:
                 message = f"Envoy did not take what it was given within {self._timeout:g} s: {(late or warming)[0]}"
@@ -162,7 +174,7 @@ class Delivery:
 
 def not_in_force(directory: Path, admin: Admin) -> list[str]:
     """The files that Envoy has not taken as they are. Raises `GatewayUnavailable`, and `OSError`."""
-    running = admin.stats(_VERSIONS, texts_only=True)
+    running = admin.stats(*_VERSIONS)
     return [
         name
         for name, stat in _WATCHED.items()
@@ -198,11 +210,21 @@ def culprits(reason: str, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _file(resources: Iterable[Json]) -> tuple[str, bytes]:
-    """A file that Envoy watches, with the version that it will report; sorted, so that it tells content alone."""
-    body = ",".join(sorted(json.dumps(each, separators=(",", ":"), sort_keys=True) for each in resources))
+def _file(resources: Mapping[str, str]) -> _File:
+    """A file that Envoy watches, sorted, so that its version tells content alone."""
+    body = ",".join(sorted(resources.values()))
     version = xds.short(body)
-    return version, f'{{"version_info":"{version}","resources":[{body}]}}\n'.encode()
+    content = f'{{"version_info":"{version}","resources":[{body}]}}\n'.encode()
+    return _File(version=version, content=content, resources=resources)
+
+
+def _read(content: bytes) -> _File | None:
+    """What `_file` made, from its content; None for any other content."""
+    version = _version(content)
+    if not version:
+        return None
+    resources = {each["name"]: xds.text(each) for each in json.loads(content)["resources"]}
+    return _File(version=version, content=content, resources=resources)
 
 
 def _version(content: bytes) -> str:

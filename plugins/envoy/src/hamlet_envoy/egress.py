@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from hamlet_core.api import ImportKey, ImportRoute, Instance, Refused
@@ -18,6 +21,7 @@ _ISTIO = "outbound_."
 _ALPN = {"HTTP": "http/1.1", "HTTP2": "h2", "GRPC": "h2"}
 
 
+@lru_cache(maxsize=65536)
 def way_name(key: ImportKey, instance: str) -> str:
     """The name of one way of calling a service among Envoy's resources, and of its port in the allocation.
 
@@ -61,7 +65,44 @@ def server_name(route: ImportRoute, instance: Instance) -> str:
     return instance.sni or route.service.fqdn
 
 
-def cluster_of(route: ImportRoute, instance: Instance, believed: Believed, directory: Path) -> Json:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """All that the egress needs for a route but its ports, or why it does not take it.
+
+    `secret` is the name of the secret by which the owner is judged, `clusters` are texts by the names of the ways.
+    """
+
+    refused: Refused | None = None
+    secret: str = ""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+
+
+def offer(route: ImportRoute, believed: Believed, directory: Path) -> Offer:
+    """What a route comes to."""
+    if (refused := refusal(route, believed)) is not None:
+        return Offer(refused=refused)
+    clusters = {
+        way_name(route.key, instance.id): xds.text(_cluster(route, instance, believed, directory))
+        for instance in route.service.instances
+    }
+    return Offer(secret=trust.owner_name(route.peer, believed), clusters=clusters)
+
+
+def listener(name: str, secret: str, bind: str, port: int) -> str:
+    """Where workloads of this mesh connect to. Its chain bears the secret's name: see `trust` on epochs."""
+    return xds.text(
+        xds.typed(
+            "envoy.config.listener.v3.Listener",
+            name=name,
+            address=xds.bound(bind, port),
+            enable_reuse_port=False,
+            socket_options=xds.keepalive_options(),
+            filter_chains=[{"name": secret, "filters": [xds.tcp_proxy("egress", name, after_handshake=False)]}],
+        )
+    )
+
+
+def _cluster(route: ImportRoute, instance: Instance, believed: Believed, directory: Path) -> Json:
     """The owner's endpoints, over mTLS with our identity, its bundle alone and its SANs, each in full."""
     sni = server_name(route, instance).rstrip(".")
     protocols = _alpn(instance.protocol, sni)
@@ -89,24 +130,6 @@ def cluster_of(route: ImportRoute, instance: Instance, believed: Believed, direc
                 },
             },
         ),
-    )
-
-
-def listener(route: ImportRoute, instance: Instance, believed: Believed, bind: str, port: int) -> Json:
-    """Where workloads of this mesh connect to. Its chain bears the secret's name: see `trust` on epochs."""
-    name = way_name(route.key, instance.id)
-    return xds.typed(
-        "envoy.config.listener.v3.Listener",
-        name=name,
-        address=xds.bound(bind, port),
-        enable_reuse_port=False,
-        socket_options=xds.keepalive_options(),
-        filter_chains=[
-            {
-                "name": trust.owner_name(route.peer, believed),
-                "filters": [xds.tcp_proxy("egress", name, after_handshake=False)],
-            }
-        ],
     )
 
 

@@ -40,7 +40,7 @@ from hamlet_envoy.bootstrap import FILE, LOG, admin_place, arguments, bootstrap,
 from hamlet_envoy.delivery import Delivery, Rejected
 from hamlet_envoy.options import EnvoyOptions, is_ip, parse_address
 from hamlet_envoy.process import Supervised
-from hamlet_envoy.rendering import Rendered, render
+from hamlet_envoy.rendering import Memory, Rendered, render
 from hamlet_envoy.state import Remembered
 from hamlet_envoy.trust import Believed, believe
 
@@ -69,6 +69,7 @@ class EnvoyGateway:
         self._pair: tuple[str, str] | None = None
         self._remembered = Remembered()
         self._rendered: Rendered | None = None
+        self._memory = Memory()
         self._rejection = ""
         self._shown = (
             ""  # the certificate that the ingress presents; read without the lock, which a call may hold long
@@ -198,6 +199,7 @@ class EnvoyGateway:
                 ingress_pair=self._pair,
                 watches=_watches(),
                 is_free=self._is_free,
+                memory=self._memory,
             )
             try:
                 self._delivery.put(rendered)

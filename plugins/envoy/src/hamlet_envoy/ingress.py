@@ -8,7 +8,8 @@ The map from names to chains is not part of a chain, so that a new service distu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hamlet_core.api import Protocol, PublishRoute, Refused
@@ -52,21 +53,41 @@ def refusal(route: PublishRoute, believed: Believed) -> Refused | None:
     return None
 
 
-def cluster_of(route: PublishRoute, *, caller_header: bool) -> Json:
-    """Where the route's connections go."""
-    found = cluster(route_name(route.sni), route.endpoints)
-    if caller_header and route.port.protocol in requests.PROTOCOLS:
-        found["typed_extension_protocol_options"] = requests.upstream_options(route.port.protocol)
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """All that the ingress needs for a route, as texts, or why it does not take it.
+
+    `audience` are the peers who may call, `secret` is the name of the secret by which they are judged.
+    """
+
+    route: PublishRoute
+    refused: Refused | None = None
+    audience: tuple[str, ...] = ()
+    secret: str = ""
+    cluster: str = ""
+    chain: str = ""
 
 
-def listener(
-    routes: Iterable[PublishRoute], believed: Believed, options: IngressOptions, directory: Path, *, own: str
-) -> Json:
-    """The listener for `routes`, none of which is refused; `own` is the secret it presents."""
+def offer(route: PublishRoute, believed: Believed, options: IngressOptions, directory: Path, own: str) -> Offer:
+    """What a route comes to; `own` is the secret that the ingress presents."""
+    if (refused := refusal(route, believed)) is not None:
+        return Offer(route=route, refused=refused)
+    audience = trust.audience(route.peers, believed)
+    secret = trust.audience_name(audience, believed)
+    return Offer(
+        route=route,
+        audience=audience,
+        secret=secret,
+        cluster=xds.text(_cluster(route, options)),
+        chain=xds.text(_chain(route, secret, directory, own, options)),
+    )
+
+
+def listener(offers: Sequence[Offer], options: IngressOptions) -> str:
+    """The listener for `offers`, none of which is refused, as a text."""
     listen = parse_address(options.listen)
-    ordered = sorted(routes, key=lambda route: route.sni)
-    return xds.typed(
+    ordered = sorted(offers, key=lambda each: each.route.sni)
+    shell = xds.typed(
         "envoy.config.listener.v3.Listener",
         name=LISTENER,
         address=xds.bound(listen.host, listen.port),
@@ -80,13 +101,20 @@ def listener(
                 "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
             )
         ],
-        filter_chain_matcher=_matcher(ordered),
-        filter_chains=[_chain(route, believed, directory, own, options) for route in ordered] or [_nobody()],
+        filter_chain_matcher=_matcher([each.route for each in ordered]),
     )
+    chains = ",".join(each.chain for each in ordered) or xds.text(_nobody())
+    return xds.text(shell, filter_chains=f"[{chains}]")
 
 
-def _chain(route: PublishRoute, believed: Believed, directory: Path, own: str, options: IngressOptions) -> Json:
-    audience = trust.audience_name(trust.audience(route.peers, believed), believed)
+def _cluster(route: PublishRoute, options: IngressOptions) -> Json:
+    found = cluster(route_name(route.sni), route.endpoints)
+    if options.caller_header and route.port.protocol in requests.PROTOCOLS:
+        found["typed_extension_protocol_options"] = requests.upstream_options(route.port.protocol)
+    return found
+
+
+def _chain(route: PublishRoute, audience: str, directory: Path, own: str, options: IngressOptions) -> Json:
     name = route_name(route.sni)
     return {
         "name": name,

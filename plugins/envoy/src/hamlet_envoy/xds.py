@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +20,12 @@ IDLE, INTERVAL, PROBES = 60, 10, 3
 
 BUFFER = 65536
 """Bytes of a connection that Envoy holds while the other end does not take them; its own default is 16 times that."""
+
+
+def text(content: Json, **parts: str) -> str:
+    """The text of what has at least one field. `parts` are further ones, as texts: joined, not made anew."""
+    whole = json.dumps(content, separators=(",", ":"), sort_keys=True)
+    return ",".join([whole[:-1], *(f'"{name}":{part}' for name, part in parts.items())]) + "}"
 
 
 def typed(message: str, **fields: Any) -> Json:

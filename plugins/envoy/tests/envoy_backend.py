@@ -1,0 +1,56 @@
+"""The world of the gateway contract with a real Envoy in its middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hamlet_envoy.gateway import EnvoyGateway
+
+from hamlet_core.api import AdapterContext, PublishRoute
+from tests.backends.envoy import Mesh
+from tests.backends.gateway_world import GatewayWorld
+from tests.support.ports import free_port
+
+PORTS = 20
+"""More than a check imports."""
+
+
+class EnvoyBackend(GatewayWorld):
+    """A managed Envoy on loopback; `folder` is short enough for the path of a Unix socket."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._options = Mesh.options(free_port(), free_port(), PORTS, {}).model_copy(
+            update={"directory": folder / "envoy"}
+        )
+        self._gateway: EnvoyGateway | None = None
+
+    def open(self, context: AdapterContext) -> object:
+        """See `GatewayBackend`."""
+        self._gateway = EnvoyGateway(self._options, context)
+        return self._gateway
+
+    def outage(self) -> AbstractContextManager[None]:
+        """See `GatewayBackend`: Envoy is stopped, as one that hangs, and goes on afterwards."""
+        return self._stopped()
+
+    @contextmanager
+    def _stopped(self) -> Iterator[None]:
+        assert self._gateway is not None
+        assert self._gateway._process is not None
+        pid = self._gateway._process.pid
+        assert pid is not None, "Envoy does not run"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def spoil(self, route: PublishRoute) -> PublishRoute:
+        """See `GatewayBackend`: no client sends a wildcard as a server name."""
+        return replace(route, sni=f"*.{route.sni}")
