@@ -23,11 +23,10 @@ from hamlet_core.api import (
     GatewaySpec,
     ImportedService,
     LocalService,
-    PeerTrust,
     RegistrySpec,
-    Trust,
 )
 from hamlet_core.api.testing import RegistryBackend, Watching
+from tests.backends.istio_gateway import GatewayWorld
 from tests.backends.kubernetes import Kubernetes, OwnKubernetes
 from tests.support.minting import Mint
 
@@ -41,9 +40,6 @@ ENTRIES, RULES, WORKLOADS = (
 SERVICES, ENDPOINTS, MAPS, PODS = (f"{CORE}{each}" for each in ("services", "endpoints", "configmaps", "pods"))
 ACCOUNTS = f"{CORE}serviceaccounts"
 SLICES = f"{DISCOVERY}endpointslices"
-SECRETS = f"{CORE}secrets"
-GATEWAYS, VIRTUAL_SERVICES = f"{NETWORKING}gateways", f"{NETWORKING}virtualservices"
-POLICIES = "/apis/security.istio.io/v1/namespaces/{namespace}/authorizationpolicies"
 ALL = (ENTRIES, RULES, WORKLOADS, SERVICES, ENDPOINTS, SLICES, MAPS, PODS)
 
 
@@ -299,58 +295,6 @@ def fresh_namespace(kubernetes: Kubernetes) -> Iterator[str]:
     name = kubernetes.make_namespace(f"only-{secrets.token_hex(4)}")
     yield name
     kubernetes.wipe(name, *ALL)
-
-
-class GatewayWorld:
-    """The namespace of an ingress gateway, one of callers, and the hands of everybody else on them."""
-
-    def __init__(self, kubernetes: Kubernetes, namespace: str, mint: Callable[[str], Mint]) -> None:
-        self.kubernetes, self.namespace, self.mint = kubernetes, namespace, mint
-        self.callers = kubernetes.make_namespace(f"{namespace}-callers"[-63:])
-
-    def options(self, **changes: Any) -> dict[str, Any]:
-        """Those of a gateway with both halves."""
-        found: dict[str, Any] = {
-            "kubeconfig": self.kubernetes.kubeconfig,
-            "retry": "5s",
-            "timeout": "10s",
-            "ingress": {"namespace": self.namespace},
-            "egress": {"consumers": {self.callers: {"mesh": "out"}}},
-        }
-        return found | changes
-
-    def trust(self, *peers: str, domains: Mapping[str, str | None] | None = None) -> Trust:
-        """Our certificate, and the bundles of peers; the trust domain of `east` is `east.example`."""
-        leaf = self.mint("west").leaf("spiffe://west.example/ingress", dns=("*.west.example",))
-        given = {peer: f"{peer}.example" for peer in peers} | dict(domains or {})
-        return Trust(
-            certificate=leaf.pem.decode(),
-            key=leaf.key_pem.decode(),
-            peers=tuple(
-                PeerTrust(peer=peer, trust_domain=domain, bundle=self.mint(peer).pem.decode())
-                for peer, domain in given.items()
-            ),
-        )
-
-    def add_service(self, name: str, port: int = 8080) -> str:
-        """A Service of the mesh, here; its name as the registry has it."""
-        spec = {"ports": [{"name": "http", "port": port, "protocol": "TCP"}]}
-        self.kubernetes.put(SERVICES.format(namespace=self.namespace), name, {"spec": spec})
-        return f"{name}.{self.namespace}"
-
-    def all(self, collection: str, namespace: str = "") -> dict[str, Any]:
-        """The objects of a collection by name."""
-        path = collection.format(namespace=namespace or self.namespace)
-        return {each["metadata"]["name"]: each for each in self.kubernetes.do("GET", path)["items"]}
-
-    def patch(self, collection: str, name: str, body: Any, *, status: bool = False) -> None:
-        """Merge into an object, or into its status."""
-        path = f"{collection.format(namespace=self.namespace)}/{name}" + ("/status" if status else "")
-        self.kubernetes.do("PATCH", path, body, kind="application/merge-patch+json")
-
-    def close(self) -> None:
-        for namespace in (self.namespace, self.callers):
-            self.kubernetes.wipe(namespace, *ALL, GATEWAYS, VIRTUAL_SERVICES, POLICIES, SECRETS)
 
 
 @pytest.fixture

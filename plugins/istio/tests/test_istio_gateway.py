@@ -1,89 +1,36 @@
-"""A gateway on a real API server: what is published and trusted stands there, nothing else, and others stay."""
+"""Calls in on a real API server: what is published stands there, nothing else, and others stay."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from hamlet_istio.gateway import IstioGateway
 from hamlet_istio.gateway_options import IstioGatewayOptions
 
-from hamlet_core.api import (
-    AdapterContext,
-    Endpoint,
-    GatewayUnavailable,
-    ImportKey,
-    ImportRoute,
-    PublishRoute,
-    Refused,
-    Route,
-    ServicePort,
-)
-from hamlet_core.api.testing import imported_service
+from hamlet_core.api import AdapterContext
 from tests.backends.crd_rules import complaints
-from tests.backends.proxy import HANG_UP, FaultProxy
+from tests.backends.istio_gateway import (
+    ENTRIES,
+    GATEWAYS,
+    OF_A_ROUTE,
+    POLICIES,
+    SECRETS,
+    WAYS,
+    authorities,
+    everything,
+    imported,
+    names,
+    pems,
+    published,
+    secret_of,
+    text_of,
+)
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
-NETWORKING = "/apis/networking.istio.io/v1/namespaces/{namespace}/"
-GATEWAYS, WAYS, ENTRIES = (f"{NETWORKING}{each}" for each in ("gateways", "virtualservices", "serviceentries"))
-POLICIES = "/apis/security.istio.io/v1/namespaces/{namespace}/authorizationpolicies"
-SECRETS = "/api/v1/namespaces/{namespace}/secrets"
-OF_A_ROUTE = (POLICIES, WAYS, GATEWAYS)
-
-
-def published(service: str, *peers: str, sni: str = "", port: int = 8080) -> PublishRoute:
-    name = sni or f"{service.partition('.')[0]}.west.example"
-    return PublishRoute(
-        sni=name,
-        fqdn=name,
-        registry="west",
-        service=service,
-        port=ServicePort(name="web", port=port),
-        endpoints=(Endpoint(address="10.0.0.1", port=port),),
-        peers=peers or ("east",),
-    )
-
-
-def imported(name: str, peer: str = "east") -> ImportRoute:
-    return ImportRoute(peer=peer, service=imported_service(name, peer).service)
-
-
-def authorities(world: Any, secret: Any) -> set[bytes]:
-    """The certificates that a secret has the other side verified by."""
-    return {each.public_bytes(Encoding.PEM) for each in x509.load_pem_x509_certificates(_text(secret, "ca.crt"))}
-
-
-def _text(secret: Any, key: str) -> bytes:
-    return base64.b64decode(secret["data"][key])
-
-
-def secret_of(world: Any, name: str) -> Any:
-    """The secret of a published server name's door."""
-    door = world.all(GATEWAYS)[name]
-    return world.all(SECRETS)[door["spec"]["servers"][0]["tls"]["credentialName"]]
-
-
-def pems(world: Any, *peers: str) -> set[bytes]:
-    return {world.mint(peer).pem for peer in peers}
-
-
-def names(world: Any) -> list[set[str]]:
-    return [set(world.all(each)) for each in OF_A_ROUTE]
-
-
-def everything(world: Any) -> dict[str, str]:
-    """The version of every object of ours."""
-    return {
-        f"{each} {name}": thing["metadata"]["resourceVersion"]
-        for each in (*OF_A_ROUTE, SECRETS)
-        for name, thing in world.all(each).items()
-    }
 
 
 def requests(hooks: Any) -> dict[str, int]:
@@ -105,8 +52,8 @@ def test_what_is_published_stands_with_all_that_belongs_to_it_and_goes_with_it(
     assert names(world) == [{"orders-west-example", "mail-west-example"}] * 3
     way = world.all(WAYS)["mail-west-example"]["spec"]["tcp"][0]["route"][0]["destination"]
     assert way == {"host": f"mail.{world.namespace}.svc.cluster.local", "port": {"number": 25}}
-    assert authorities(world, secret_of(world, "orders-west-example")) == pems(world, "east", "north")
-    assert authorities(world, secret_of(world, "mail-west-example")) == pems(world, "north")
+    assert authorities(secret_of(world, "orders-west-example")) == pems(world, "east", "north")
+    assert authorities(secret_of(world, "mail-west-example")) == pems(world, "north")
     for collection in OF_A_ROUTE:
         for thing in world.all(collection).values():
             assert complaints(thing) == []
@@ -166,7 +113,7 @@ def test_a_change_of_audience_changes_the_policy_and_the_secret_and_leaves_no_ol
         hooks.gateway_publish(routes=[published(orders, *peers)])
         source = world.all(POLICIES)["orders-west-example"]["spec"]["rules"][0]["from"][0]["source"]
         assert source["notPrincipals"] == [f"{peer}.example/*" for peer in peers]
-        assert authorities(world, secret_of(world, "orders-west-example")) == pems(world, *peers)
+        assert authorities(secret_of(world, "orders-west-example")) == pems(world, *peers)
         assert len(world.all(SECRETS)) == 1
 
 
@@ -179,11 +126,11 @@ def test_trust_that_changes_is_in_every_secret_when_the_call_returns_restarts_in
     hooks.gateway_publish(routes=[route])
     hooks.gateway_import(routes=[imported("stock"), imported("mail", "north")], keep=())
     assert set(world.all(SECRETS, world.callers)) == {"hamlet-egress-east", "hamlet-egress-north"}
-    leaf = _text(secret_of(world, "orders-west-example"), "tls.crt")
+    leaf = text_of(secret_of(world, "orders-west-example"), "tls.crt")
 
     hooks.gateway_trust(trust=world.trust("north"))  # another leaf, and `east` is gone
-    assert authorities(world, secret_of(world, "orders-west-example")) == pems(world, "north")
-    assert _text(secret_of(world, "orders-west-example"), "tls.crt") != leaf
+    assert authorities(secret_of(world, "orders-west-example")) == pems(world, "north")
+    assert text_of(secret_of(world, "orders-west-example"), "tls.crt") != leaf
     source = world.all(POLICIES)["orders-west-example"]["spec"]["rules"][0]["from"][0]["source"]
     assert source["notPrincipals"] == ["north.example/*"]
     assert set(world.all(SECRETS, world.callers)) == {"hamlet-egress-north"}
@@ -203,9 +150,9 @@ def test_a_peer_that_comes_back_is_let_in_again_without_another_publication(
     hooks = open_gateway(**world.options())
     hooks.gateway_trust(trust=world.trust("east"))
     hooks.gateway_publish(routes=[published(world.add_service("orders"), "east", "north")])
-    assert authorities(world, secret_of(world, "orders-west-example")) == pems(world, "east")
+    assert authorities(secret_of(world, "orders-west-example")) == pems(world, "east")
     hooks.gateway_trust(trust=world.trust("east", "north"))
-    assert authorities(world, secret_of(world, "orders-west-example")) == pems(world, "east", "north")
+    assert authorities(secret_of(world, "orders-west-example")) == pems(world, "east", "north")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +214,7 @@ def test_an_edit_or_a_loss_is_mended_by_the_next_start(world: Any, open_gateway:
     again.gateway_trust(trust=trust)
     assert again.gateway_publish(routes=routes) == {}
     assert [world.all(each)["orders-west-example"]["spec"] for each in OF_A_ROUTE] == wanted
-    assert authorities(world, world.all(SECRETS)[credential]) == pems(world, "east")
+    assert authorities(world.all(SECRETS)[credential]) == pems(world, "east")
 
 
 def test_an_edit_that_is_not_to_be_forced_is_refused_with_who_made_it_and_what_it_opened_is_shut(
@@ -328,121 +275,3 @@ def test_a_virtual_machine_is_led_to_by_its_host_and_what_is_not_of_the_cluster_
     assert all("no Service and no ServiceEntry of this cluster" in each.reason for each in refusals.values())
     destination = world.all(WAYS)["vm-west-example"]["spec"]["tcp"][0]["route"][0]["destination"]
     assert destination["host"] == "vm.internal"
-
-
-def test_secrets_for_calls_out_follow_the_peers_that_are_called_and_hold_each_ones_bundle_alone(
-    world: Any, open_gateway: Callable[..., Any]
-) -> None:
-    hooks = open_gateway(**world.options())
-    hooks.gateway_trust(trust=world.trust("east", "north"))
-    stock, mail = imported("stock"), imported("mail", "north")
-    answers = hooks.gateway_import(routes=[stock, mail], keep=())
-    assert all(isinstance(each, Route) and not each.originates_tls for each in answers.values())
-    assert answers[stock.key].settings["credential-name"] == "hamlet-egress-east"
-    found = world.all(SECRETS, world.callers)
-    assert {name: authorities(world, each) for name, each in found.items()} == {
-        "hamlet-egress-east": pems(world, "east"),
-        "hamlet-egress-north": pems(world, "north"),
-    }
-    hooks.gateway_import(routes=[], keep=None)
-    assert set(world.all(SECRETS, world.callers)) == set(found), "what stands is not known: nothing is taken away"
-    hooks.gateway_import(routes=[stock], keep=[ImportKey("north", "mail.north.example")])
-    assert set(world.all(SECRETS, world.callers)) == set(found)
-    hooks.gateway_import(routes=[stock], keep=())
-    assert set(world.all(SECRETS, world.callers)) == {"hamlet-egress-east"}
-
-
-def test_a_secret_of_somebody_else_is_left_and_the_peers_imports_refused(
-    world: Any, open_gateway: Callable[..., Any]
-) -> None:
-    path = SECRETS.format(namespace=world.callers)
-    world.kubernetes.put(path, "hamlet-egress-east", {"data": {"a": "Yg=="}})
-    hooks = open_gateway(**world.options())
-    hooks.gateway_trust(trust=world.trust("east", "north"))
-    stock, mail = imported("stock"), imported("mail", "north")
-    answers = hooks.gateway_import(routes=[stock, mail], keep=())
-    assert isinstance(answers[stock.key], Refused)
-    assert "hamlet-egress-east is in the way" in answers[stock.key].reason
-    assert isinstance(answers[mail.key], Route)
-    assert world.all(SECRETS, world.callers)["hamlet-egress-east"]["data"] == {"a": "Yg=="}
-
-
-def test_secrets_that_somebody_else_writes_are_only_named(world: Any, open_gateway: Callable[..., Any]) -> None:
-    hooks = open_gateway(
-        **world.options(egress={"consumers": {world.callers: {"mesh": "out"}}, "write_secrets": False})
-    )
-    hooks.gateway_trust(trust=world.trust("east"))
-    answers = hooks.gateway_import(routes=[imported("stock")], keep=())
-    assert [each.settings["credential-name"] for each in answers.values()] == ["hamlet-egress-east"]
-    assert world.all(SECRETS, world.callers) == {}
-
-
-@pytest.mark.parametrize("half", ["ingress", "egress"])
-def test_each_half_works_alone_and_the_other_is_refused(
-    world: Any, open_gateway: Callable[..., Any], half: str
-) -> None:
-    options = world.options()
-    options.pop("egress" if half == "ingress" else "ingress")
-    hooks = open_gateway(**options)
-    hooks.gateway_trust(trust=world.trust("east"))
-    refusals = hooks.gateway_publish(routes=[published(world.add_service("orders"))])
-    answers = hooks.gateway_import(routes=[imported("stock")], keep=())
-    assert bool(refusals) == (half == "egress")
-    assert [isinstance(each, Refused) for each in answers.values()] == [half == "ingress"]
-
-
-def test_a_refusal_of_the_server_that_may_pass_leaves_what_stands_and_is_mended_by_the_next_call(
-    world: Any, own_kubernetes: Any, open_gateway: Callable[..., Any]
-) -> None:
-    proxy = FaultProxy(own_kubernetes.server, str(own_kubernetes.ca))
-    reached = {"kubeconfig": None, "server": proxy.address, "token": "admin-token", "retry": "0.1s"}
-    hooks = open_gateway(**world.options(**reached))
-    hooks.gateway_trust(trust=world.trust("east"))
-    orders, mail = published(world.add_service("orders")), published(world.add_service("mail"))
-    hooks.gateway_publish(routes=[orders])
-    proxy.fail(lambda method, path: method == "PATCH" and "/gateways/mail" in path, 500)
-    with pytest.raises(GatewayUnavailable):
-        hooks.gateway_publish(routes=[orders, mail])
-    assert all("orders-west-example" in each for each in names(world))
-    proxy.heal()
-    assert hooks.gateway_publish(routes=[orders, mail]) == {}
-    assert names(world) == [{"orders-west-example", "mail-west-example"}] * 3
-    proxy.close()
-
-
-@pytest.mark.parametrize("hook", ["gateway_publish", "gateway_import", "gateway_trust"])
-def test_an_api_server_out_of_reach_is_said_as_that(
-    world: Any, own_kubernetes: Any, open_gateway: Callable[..., Any], hook: str
-) -> None:
-    proxy = FaultProxy(own_kubernetes.server, str(own_kubernetes.ca))
-    reached = {"kubeconfig": None, "server": proxy.address, "token": "admin-token", "retry": "0.1s"}
-    hooks = open_gateway(**world.options(**reached))
-    hooks.gateway_trust(trust=world.trust("east"))
-    orders, mail = published(world.add_service("orders")), published(world.add_service("mail"))
-    hooks.gateway_publish(routes=[orders])
-    before = everything(world)
-    proxy.fail(lambda *_: True, HANG_UP)
-    calls: dict[str, dict[str, Any]] = {
-        "gateway_publish": {"routes": [orders, mail]},
-        "gateway_import": {"routes": [imported("stock")], "keep": ()},
-        "gateway_trust": {"trust": world.trust("east")},
-    }
-    with pytest.raises(GatewayUnavailable, match="does not answer"):
-        getattr(hooks, hook)(**calls[hook])
-    assert everything(world) == before
-    proxy.heal()
-    getattr(hooks, hook)(**calls[hook])
-    assert everything(world) != before or world.all(SECRETS, world.callers)
-    proxy.close()
-
-
-def test_a_bundle_that_is_none_shuts_out_its_peer_alone(world: Any, open_gateway: Callable[..., Any]) -> None:
-    hooks = open_gateway(**world.options())
-    trust = world.trust("east", "north")
-    spoiled = tuple(replace(each, bundle="no certificate") if each.peer == "east" else each for each in trust.peers)
-    hooks.gateway_trust(trust=replace(trust, peers=spoiled))
-    orders, mail = published(world.add_service("orders"), "east", "north"), published(world.add_service("mail"))
-    assert hooks.gateway_publish(routes=[orders, mail]).keys() == {mail.sni}
-    assert authorities(world, secret_of(world, "orders-west-example")) == pems(world, "north")
-    with pytest.raises(GatewayUnavailable, match="certificate cannot be used"):
-        hooks.gateway_trust(trust=replace(trust, key=world.trust().key))
