@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -387,7 +388,7 @@ def test_two_writers_at_once_lose_nothing_of_each_other(consul: Consul, open_gat
     editor.start()
     names = [f"s{number}" for number in range(10)]
     for count in range(1, 11):
-        until(lambda count=count: led(gateway, *map(route, names[:count])))
+        until(partial(led, gateway, *map(route, names[:count])))
     editor.join(WITHIN)
     assert set(gateway.links()) == {f"theirs-{n}" for n in range(20)} | {f"{name}-east-example" for name in names}
 
