@@ -247,6 +247,18 @@ def test_after_a_restart_what_is_kept_stays_and_what_is_gone_goes(
     assert set(again.links()) == set(protocols(consul)) == {"stock-east-example"}
 
 
+def test_what_is_kept_stays_though_its_entry_is_not_seen(consul: Consul, open_gateway: Start) -> None:
+    first = open_gateway(consul)
+    first.trust(EAST)
+    stock = route("stock")
+    first.lead(stock, route("mail"))
+    first.gateway.gateway_close()
+    again = open_gateway(consul)
+    again.trust(EAST)
+    again.lead(keep=[stock.key])
+    assert set(again.links()) == set(protocols(consul)) == {"stock-east-example"}
+
+
 def test_a_peer_that_is_no_longer_believed_loses_its_links_at_once(consul: Consul, open_gateway: Start) -> None:
     gateway = open_gateway(consul)
     gateway.trust(EAST, NORTH)

@@ -12,7 +12,7 @@ from hamlet_consul import credentials
 from hamlet_consul.credentials import Credentials, files_of, peer_of, sweep
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.links import Link, Place, Standing, covers, decide, names_of, protocol, refusal
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -219,6 +219,7 @@ def test_in_another_namespace_the_name_is_another() -> None:
 NAMES = st.sampled_from([f"{letter}-east-example" for letter in "abcde"])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     present=st.dictionaries(NAMES, st.booleans()),
     wanted=st.sets(NAMES),

@@ -19,7 +19,7 @@ from hamlet_consul.entries import TERMINATING_GATEWAY
 from hamlet_consul.gateway_check import Seen, findings
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.linking import Linking
-from hamlet_consul.links import Link, Place, Standing, decide, names_of, protocol, refusal
+from hamlet_consul.links import Link, Place, Standing, decide, kept_names, names_of, protocol, refusal
 from hamlet_consul.transport import Transport
 from hamlet_core.api import (
     AdapterContext,
@@ -178,7 +178,7 @@ class ConsulGateway:
         unknown = routes.keys() - standing.keys()
         names = names_of(routes.values(), standing, self._linking.listed() if unknown else ())
         linked = {name: routes[key] for key, name in names.items()}
-        kept = None if keep is None else {standing[key].name for key in keep if key in standing}
+        kept = None if keep is None else {name for key in keep for name in kept_names(key, standing)}
         speaks = {name: protocol(route.service) for name, route in linked.items()} if self._options.protocols else {}
         spoken = {name: said for name, said in speaks.items() if said}
         defaults = self._linking.defaults()

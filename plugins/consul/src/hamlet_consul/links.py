@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hamlet_consul.credentials import Credentials, peer_of
-from hamlet_consul.naming import service_name
+from hamlet_consul.naming import hashed_name, service_name
 from hamlet_core.api import FederatedService, ImportKey, ImportRoute, Protocol, Refused
 
 MEND = "lead calls out by hamlet-envoy instead (`egress: {kind: envoy, ...}`), which checks every kind of name"
@@ -141,6 +141,16 @@ def names_of(
         if len(keys) == 1 and name not in taken:
             found[keys[0]] = name
     return found
+
+
+def kept_names(key: ImportKey, standing: Mapping[ImportKey, Standing]) -> tuple[str, ...]:
+    """Under which names an import may be linked of which nothing is known but its entry, if it stands in this Consul.
+
+    Without one, what its name would make of it: a link too many does no harm, and one too few cuts calls.
+    """
+    if key in standing:
+        return (standing[key].name,)
+    return service_name(key.name), hashed_name(key.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
