@@ -24,7 +24,15 @@ def measure(*names: str) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "rows", "with_reference"),
-    [("sync", 6, 6), ("latency", 4, 4), ("memory", 5, 4), ("fanout", 4, 4), ("silent", 2, 1), ("consul", 20, 18)],
+    [
+        ("sync", 6, 6),
+        ("latency", 4, 4),
+        ("memory", 5, 4),
+        ("fanout", 4, 4),
+        ("silent", 2, 1),
+        ("consul", 20, 18),
+        ("envoy", 27, 12),
+    ],
 )
 def test_each_benchmark_prints_its_rows_and_stands_beside_a_reference(name, rows, with_reference):
     document = measure(name)
