@@ -50,6 +50,8 @@ class IngressHalf:
         self._kept = Kept(connection, options, marker, INGRESS)
         self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="istio-gateway")
         self._hosts: dict[str, str] = {}
+        self._made: dict[str, _Made] = {}
+        """What the last routes were written as: with thousands of them, making that anew costs more than writing."""
         self._routes: Sequence[PublishRoute] | None = None
 
     def close(self) -> None:
@@ -116,21 +118,34 @@ class IngressHalf:
         trusted = {peer.peer: peer for peer in trust.peers}
         taken = self._taken_hosts()
         plan = _Plan()
+        made: dict[str, _Made] = {}
+        due: list[PublishRoute] = []
+        for route in routes:
+            before = self._made.get(route.sni)
+            if before and before.fits(route, audience(route, trusted), apis) and route.sni not in taken:
+                made[route.sni] = before
+            else:
+                due.append(route)
 
-        def one(route: PublishRoute) -> tuple[list[Object], tuple[PeerTrust, ...]]:
+        def make(route: PublishRoute) -> _Made:
             peers = self._callers(route, trusted, taken)
-            return route_objects(route, peers, self._host(route), self._ingress, self._marker, apis), peers
+            bodies = route_objects(route, peers, self._host(route), self._ingress, self._marker, apis)
+            return _Made(route, peers, apis, bodies)
 
-        for route, found in self._each(routes, one):
+        for route, found in self._each(due, make):
             if isinstance(found, GatewayUnavailable):
                 raise self._failed(found)
             if isinstance(found, writing.Refused):
                 plan.refused[route.sni] = Refused(str(found))
             else:
-                plan.bodies[route.sni], peers = found
-                names = [peer.peer for peer in peers]
-                name = plan.credentials[route.sni] = credential_of(names, self._ingress, self._marker)
-                plan.secrets[name] = self._secret(peers, trust, names)
+                made[route.sni] = found
+        for sni, each in made.items():
+            names = [peer.peer for peer in each.peers]
+            name = credential_of(names, self._ingress, self._marker)
+            plan.bodies[sni], plan.credentials[sni] = each.bodies, name
+            if name not in plan.secrets:
+                plan.secrets[name] = self._secret(each.peers, trust, names)
+        self._made = made
         return plan
 
     def _stand(self, plan: _Plan, apis: GatewayApis) -> GatewayUnavailable | None:
@@ -142,7 +157,12 @@ class IngressHalf:
             for body in plan.bodies[sni]:
                 self._kept.put(resources[body["kind"]], body)
 
-        for sni, found in self._each([sni for sni in plan.bodies if sni not in plan.refused], one):
+        due = [
+            sni
+            for sni, bodies in plan.bodies.items()
+            if sni not in plan.refused and not all(map(self._kept.stands, bodies))
+        ]
+        for sni, found in self._each(due, one):
             if isinstance(found, writing.Refused):
                 plan.refused[sni] = Refused(str(found))
             elif isinstance(found, GatewayUnavailable):
@@ -236,6 +256,20 @@ class IngressHalf:
     def _failed(self, failure: GatewayUnavailable) -> GatewayUnavailable:
         self._kept.distrust()
         return failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a route is written as."""
+
+    route: PublishRoute
+    peers: tuple[PeerTrust, ...]
+    apis: GatewayApis
+    bodies: list[Object]
+
+    def fits(self, route: PublishRoute, peers: tuple[PeerTrust, ...], apis: GatewayApis) -> bool:
+        """Whether it would be written as the same again."""
+        return self.route == route and self.peers == peers and self.apis == apis
 
 
 @dataclass(slots=True)

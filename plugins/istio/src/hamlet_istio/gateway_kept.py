@@ -16,7 +16,7 @@ from hamlet_istio.access import ClusterOptions
 from hamlet_istio.batch import at_of
 from hamlet_istio.connection import Connection, Refusal
 from hamlet_istio.gateway_objects import HALF
-from hamlet_istio.marks import MANAGED_BY, Marker, whose
+from hamlet_istio.marks import MANAGED_BY, WRITTEN, Marker, annotations_of, whose
 from hamlet_istio.refused import conflicting, outcome_of
 from hamlet_istio.resources import Resource
 from hamlet_istio.standing import At
@@ -36,6 +36,8 @@ class Kept:
         self._connection, self._options, self._marker, self._half = connection, options, marker, half
         self._lock = threading.Lock()
         self._ours: dict[At, Object] = {}
+        self._stands: dict[At, str] = {}
+        """The fingerprint of what stands as it was written."""
         self._listed = 0.0
         self.others: list[Object] = []
         """What others have of the kinds that are listed whole."""
@@ -63,15 +65,21 @@ class Kept:
                     found[At(resource.kind, namespace, each["metadata"]["name"])] = each
                 else:
                     others.append(each)
-        self._ours, self.others, self._listed = found, others, time.monotonic()
+        self._ours, self._stands, self.others, self._listed = found, {}, others, time.monotonic()
 
     def ours(self, kind: str) -> dict[At, Object]:
         """What stands of ours of a kind."""
         with self._lock:
             return {at: each for at, each in self._ours.items() if at.kind == kind}
 
+    def stands(self, body: Object) -> bool:
+        """Whether it is known to stand as it would be written."""
+        return self._stands.get(at_of(body)) == annotations_of(body)[WRITTEN]
+
     def put(self, resource: Resource, body: Object) -> None:
         """Have `body` stand. `Refused` where something of somebody else is in the way, or it can never be."""
+        if self.stands(body):
+            return
         at = at_of(body)
         for attempt in range(_ATTEMPTS):
             with self._lock:
@@ -125,8 +133,10 @@ class Kept:
         with self._lock:
             if thing is None:
                 self._ours.pop(at, None)
+                self._stands.pop(at, None)
             else:
                 self._ours[at] = thing
+                self._stands[at] = annotations_of(thing)[WRITTEN]
 
 
 def tried(act: Callable[[], T]) -> T | Refused | GatewayUnavailable:
