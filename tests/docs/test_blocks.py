@@ -185,7 +185,10 @@ def check_unit(block: Block, folder: Path) -> None:
 
 # --- the rest ----------------------------------------------------------------------------------------------
 
-POLICY = re.compile(r'(agent|key|node|service)(_prefix)? "[^"]*" \{( (policy|intentions) = "(read|write|deny)")+ \}')
+POLICY = re.compile(
+    r'(agent|key|node|service)(_prefix)? "[^"]*" \{( (policy|intentions) = "(read|write|deny)")+ \}'
+    r'|operator = "(read|write)"'
+)
 
 
 def check_policy(block: Block, folder: Path) -> None:
