@@ -202,10 +202,27 @@ def _registry(loaded: Loaded, kind: str, wanted: str | None) -> str:
             raise ConfigError(message, where=where, mend="name one of them with --registry")
         return wanted
     names = [name for name, each in registries.items() if each.kind == kind]
+    if not names and _drives_a_gateway(loaded, kind):
+        message = f"{kind!r} is the kind of a gateway here, and what is checked on a live backend are registries"
+        raise ConfigError(
+            message,
+            where=where,
+            mend="check a gateway from its own tests: subclass hamlet_core.api.testing.GatewayContract, run pytest",
+        )
     if len(names) != 1:
         message = f"{len(names) or 'no'} registries are of kind {kind!r}; registries: {_listed(loaded)}"
         raise ConfigError(message, where=where, mend="name one with --registry" if names else "add one of that kind")
     return names[0]
+
+
+def _drives_a_gateway(loaded: Loaded, kind: str) -> bool:
+    """Whether the configuration has a gateway of this kind, or what is installed of it is a gateway alone."""
+    from hamlet_core.plugins.loader import installed
+
+    if kind in {each.kind for each in (loaded.config.way_in, loaded.config.way_out) if each is not None}:
+        return True
+    provided = [role for each in installed() if each.name == kind for role in each.provides]
+    return "gateway" in provided and "registry" not in provided
 
 
 def _listed(loaded: Loaded) -> str:

@@ -233,6 +233,13 @@ def test_it_asks_before_it_writes_and_takes_silence_for_no(verify: Verify, tmp_p
     ("arguments", "config", "said"),
     [
         (["consul"], "", "no registries are of kind 'consul'; registries: local (file)"),
+        (
+            ["envoy"],
+            "",
+            "'envoy' is the kind of a gateway here, and what is checked on a live backend are registries",
+        ),
+        (["toy"], "gateway: {kind: toy}\n", "subclass hamlet_core.api.testing.GatewayContract, run pytest"),
+        (["toy"], "egress: {kind: toy}\n", "'toy' is the kind of a gateway here"),
         (["file"], "  more: {kind: file, path: more}\n", "2 registries are of kind 'file'"),
         (["file", "--registry", "other"], "", "registry 'other' is not there; registries: local (file)"),
         (["toy", "--registry", "local"], TOYS, "registry 'local' is of kind 'file', not 'toy'"),
