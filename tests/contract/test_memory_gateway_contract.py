@@ -2,8 +2,7 @@
 
 import pytest
 
-from hamlet_core.api.testing import GatewayContract
-from hamlet_core.api.testing.memory_world import MemoryGatewayBackend
+from hamlet_core.api.testing import GatewayContract, MemoryGatewayBackend
 
 
 class TestMemoryGatewayContract(GatewayContract):

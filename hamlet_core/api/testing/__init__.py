@@ -28,6 +28,7 @@ from hamlet_core.api.testing.gateway_backend import Connection, GatewayBackend  
 from hamlet_core.api.testing.gateway_contract import GatewayContract  # noqa: E402
 from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
 from hamlet_core.api.testing.memory_gateway import MemoryGateway  # noqa: E402
+from hamlet_core.api.testing.memory_world import MemoryGatewayBackend  # noqa: E402
 from hamlet_core.api.testing.names import Names  # noqa: E402
 from hamlet_core.api.testing.rules import Rule, rules_of  # noqa: E402
 from hamlet_core.api.testing.samples import imported_service, local_service  # noqa: E402
@@ -38,6 +39,7 @@ __all__ = [
     "GatewayBackend",
     "GatewayContract",
     "MemoryGateway",
+    "MemoryGatewayBackend",
     "MemoryRegistry",
     "Names",
     "RegistryBackend",

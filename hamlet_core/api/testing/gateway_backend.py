@@ -49,8 +49,11 @@ class GatewayBackend(ABC):
         """Connect to the ingress as a workload of `peer` (None: without a certificate); None when it is refused."""
 
     @abstractmethod
-    def presented(self, ingress: Ingress) -> Collection[str]:
-        """The SANs of the certificate that the ingress shows, without a `URI:` before them."""
+    def presented(self, ingress: Ingress, sni: str) -> Collection[str]:
+        """The SANs of the certificate that the ingress shows to who asks for `sni`, which is published.
+
+        They are without a `URI:` before them.
+        """
 
     @abstractmethod
     def owner(self, peer: str, word: str, sans: Collection[str], *, signed_by: str = "") -> Endpoint:

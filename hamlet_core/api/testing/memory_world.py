@@ -72,9 +72,9 @@ class MemoryGatewayBackend(GatewayBackend):
             return None
         return self._connect(self._words[endpoint], bundle or "")
 
-    def presented(self, ingress: Ingress) -> Collection[str]:
+    def presented(self, ingress: Ingress, sni: str) -> Collection[str]:
         """See `GatewayBackend`."""
-        del ingress
+        del ingress, sni
         return self.gateway.presents
 
     def owner(self, peer: str, word: str, sans: Collection[str], *, signed_by: str = "") -> Endpoint:
