@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hamlet_core.api.testing import GatewayBackend, GatewayContract
 from hamlet_core.cli.scaffold import project
 from tests.backends.consul import NOT_RUN
 from tests.backends.install import CannotInstall, ensure
@@ -56,6 +57,26 @@ def test_a_change_that_fits_nowhere_or_twice_fails() -> None:
     for text in ("one\n", "one\ntwo\none\ntwo\n"):
         with pytest.raises(AssertionError, match="not once"):
             make({"a": text}, [block])
+
+
+def test_the_tests_of_the_gateway_in_memory_are_the_whole_contract(tmp_path: Path) -> None:
+    (shown_tests,) = (each.text for each in blocks(PAGE) if each.heading == "A gateway")
+    (tmp_path / "test_page.py").write_text(shown_tests, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "--disable-plugin-autoload", "-p", "no:cacheprovider"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+    run = set(re.findall(r"::(test_g\w+)(?:\[.*\])? PASSED", done.stdout))
+    assert run == {name for name in dir(GatewayContract) if name.startswith("test_")}
+
+
+def test_every_method_of_a_gateways_backend_is_explained() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("## A gateway\n")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == {name for name in vars(GatewayBackend) if not name.startswith("_")}
 
 
 @pytest.fixture(scope="module")
