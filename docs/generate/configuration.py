@@ -17,7 +17,7 @@ from docs.generate.notice import NOTICE
 from hamlet_core.agent.agent import FIXED_KEYS, RELINK_KEYS
 from hamlet_core.api import format_duration
 from hamlet_core.config.keys import name_of, plain
-from hamlet_core.config.model import Config, Peer
+from hamlet_core.config.model import Config, Egress, Gateway, Peer
 
 CONFIGURATION = """\
 # Configuration: hamlet.yaml
@@ -108,12 +108,20 @@ _AFTER = {
         "The name NAME is yours: it stands in status, in logs and in the mark of every import. To rename a peer,\n"
         "reload: what came under the old name is withdrawn, and imported again under the new one."
     ),
+    ("gateway",): (
+        "All other keys are the plugin's own; its README lists them. Only a restart changes a gateway that a plugin\n"
+        "drives, adds one, or takes one away. One of kind static, or its endpoints and sans, changes at once."
+    ),
+    ("egress",): "All other keys are the plugin's own; its README lists them. Only a restart changes any of them.",
     ("registries", "NAME"): (
         "All other keys are the adapter's own; its README lists them, `hamlet plugins` says what is installed, and\n"
         "`hamlet config schema` includes them. The name stands in the mark of every import, so renaming a registry\n"
         "leaves what was written under the old name to nobody."
     ),
 }
+
+DRIVEN_KEYS: dict[type[BaseModel], tuple[str, ...]] = {Gateway: ("kind",), Egress: ("kind",)}
+"""Keys of what a plugin drives: `needs_restart` compares the whole of it, and nothing of a static gateway."""
 
 _NAMED: dict[str, str] = {
     "dns_label": "label",
@@ -251,7 +259,7 @@ def _quoted(value: object) -> str:
 
 
 def _change(model: type[BaseModel], at: tuple[str, ...], key: str) -> str:
-    if (at or (key,))[0] in FIXED_KEYS:
+    if (at or (key,))[0] in FIXED_KEYS or key in DRIVEN_KEYS.get(model, ()):
         return "restart"
     if model is Config:
         return ""

@@ -87,3 +87,19 @@ def test_every_metric_is_in_the_reference_under_the_name_that_is_scraped() -> No
     for name, meaning in METRICS.items():
         assert any(f"| `{exposed}` |" in page for exposed in (name, f"{name}_total")), name
         assert meaning in page
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "change"),
+    [
+        ("gateway", "kind", "restart"),
+        ("gateway", "endpoints", "at once"),
+        ("gateway", "sans", "at once"),
+        ("egress", "kind", "restart"),
+        ("registries.NAME", "kind", "restart"),
+    ],
+)
+def test_the_reference_says_what_a_change_of_a_part_needs(section: str, key: str, change: str) -> None:
+    part = PAGES["configuration.md"]().partition(f"\n## `{section}`\n")[2].partition("\n## ")[0]
+    (row,) = [line for line in part.splitlines() if line.startswith(f"| `{key}` |")]
+    assert row.split(" | ")[3] == change
