@@ -212,6 +212,25 @@ class ForgetsAddressesByName(ForgetsAddresses):
         return super().lead(sorted(routes, key=lambda route: route.key), keep)
 
 
+class LeadsWhereItFirstWas(MemoryGateway):
+    def lead(self, routes, keep):
+        before = self.imported
+        answers = super().lead(routes, keep)
+        self.imported = {key: before.get(key, route) for key, route in self.imported.items()}
+        return answers
+
+
+class AnotherAddressForEachPlace(MemoryGateway):
+    """Gives its addresses to the owners' endpoints, not to the services."""
+
+    def lead(self, routes, keep):
+        moved = {each.key for each in routes if self.imported.get(each.key, each) != each}
+        self.ports = {
+            (key, f"{way}, before" if key in moved else way): port for (key, way), port in self.ports.items()
+        }
+        return super().lead(routes, keep)
+
+
 class KeepsNothing(MemoryGateway):
     def lead(self, routes, keep):
         return super().lead(routes, frozenset())
@@ -279,6 +298,11 @@ FAULTS = {
         AnotherAddressEachTime,
         ForgetsAddresses,
         ForgetsAddressesByName,
+    ],
+    "test_g7_a_service_whose_owner_moves_is_called_at_the_same_address": [
+        LeadsWhereItFirstWas,
+        AnotherAddressForEachPlace,
+        AnotherAddressEachTime,
     ],
     "test_g7_what_is_kept_stays_as_it_is": [KeepsNothing, KeepsOnlyWhatIsNamed],
     "test_g7_what_is_neither_wanted_nor_kept_leads_nowhere": [LeadsForEver],

@@ -210,6 +210,17 @@ class ImportRules(GatewayStage):
         agent = agents.restart(agent, self.names.peer)
         assert self.lead(agent, third, second, first) == wider
 
+    def test_g7_a_service_whose_owner_moves_is_called_at_the_same_address(
+        self, backend: GatewayBackend, agents: GatewayAgents
+    ) -> None:
+        agent, peer = agents.start(self.names.peer), self.names.peer
+        ways = []
+        for each in ("before", "after"):
+            route = self.way_out("stock", backend.owner(peer, each, self.san(peer)))
+            ways += self.lead(agent, route)
+            assert word(backend.leave(route, ways[-1])) == each
+        assert ways[0] == ways[1]
+
     @pytest.mark.parametrize("keep", ["named", "everything"])
     def test_g7_what_is_kept_stays_as_it_is(self, backend: GatewayBackend, agents: GatewayAgents, keep: str) -> None:
         agent, peer = agents.start(self.names.peer), self.names.peer

@@ -12,7 +12,7 @@ from pathlib import Path
 from hamlet_envoy.gateway import EnvoyGateway
 
 from hamlet_core.api import AdapterContext, PublishRoute
-from tests.backends.envoy import Mesh
+from tests.backends.envoy import Mesh, wait_for
 from tests.backends.gateway_world import GatewayWorld
 from tests.support.ports import free_port
 
@@ -50,6 +50,8 @@ class EnvoyBackend(GatewayWorld):
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+            # it answers once it has looked at its files again: what was done meanwhile is in force then
+            wait_for(self._gateway._admin.is_live, "answer of Envoy after the outage")
 
     def spoil(self, route: PublishRoute) -> PublishRoute:
         """See `GatewayBackend`: no client sends a wildcard as a server name."""
