@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from cryptography import x509
@@ -13,9 +14,11 @@ from hamlet_core.identity.credentials import Credentials
 from hamlet_core.identity.spiffe import (
     Expected,
     IdentityError,
+    SpiffeId,
     TrustBundle,
     fingerprint,
     judged_at,
+    uri_names,
     validity,
     verify_peer,
 )
@@ -81,6 +84,39 @@ def bundle_findings(peer: str, bundle: TrustBundle, now: datetime) -> Iterator[F
         yield Finding(
             subject=subject, severity=Severity.OK, message=f"trust bundle of {count} certificate(s) is valid"
         )
+
+
+def wrong_bundle_findings(
+    peer: str, bundle: TrustBundle, trust_domain: str | None, own: TrustBundle | None
+) -> Iterator[Finding]:
+    """Find what cannot be this peer's: an authority of our `own` bundle, or one of another trust domain than its.
+
+    What is our authority's too would let our own certificates pass for the peer's. An authority says its trust
+    domain by a URI SAN (X.509-SVID, section 3.1); one without, and a peer without `trust_domain`, are not judged.
+    """
+    mend = f"ask the operator of {peer} for its bundle.pem and put that, and nothing else, into {bundle.source}"
+    ours = set(own.certificates) if own is not None else set()
+    for certificate in dict.fromkeys(bundle.certificates):
+        name = certificate.subject.rfc4514_string()
+        others = sorted(_trust_domains(certificate) - {trust_domain}) if trust_domain is not None else []
+        if own is not None and certificate in ours:
+            message = f"the authority {name!r} in {bundle.source} is one of our own, in {own.source}"
+            yield _error(f"peer {peer}", message, mend)
+        elif others:
+            message = (
+                f"the authority {name!r} in {bundle.source} is of trust domain {', '.join(others)},"
+                f" but peers.{peer}.trust_domain is {trust_domain}"
+            )
+            yield _error(f"peer {peer}", message, f"{mend}; or the trust domain is wrong")
+
+
+def _trust_domains(authority: x509.Certificate) -> set[str]:
+    """Of which trust domains it says it is; other URIs than SPIFFE's say nothing."""
+    found = set()
+    for uri in uri_names(authority):
+        with suppress(IdentityError):
+            found.add(SpiffeId.parse(uri).trust_domain)
+    return found
 
 
 def shared_authority_findings(bundles: Mapping[str, TrustBundle]) -> Iterator[Finding]:

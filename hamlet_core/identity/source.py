@@ -21,7 +21,13 @@ from watchfiles import awatch
 
 from hamlet_core.api import Finding, Severity
 from hamlet_core.identity.credentials import Credentials
-from hamlet_core.identity.findings import bundle_findings, own_findings, same_name_findings, shared_authority_findings
+from hamlet_core.identity.findings import (
+    bundle_findings,
+    own_findings,
+    same_name_findings,
+    shared_authority_findings,
+    wrong_bundle_findings,
+)
 from hamlet_core.identity.spiffe import (
     Expected,
     IdentityError,
@@ -217,13 +223,14 @@ class IdentitySource:
             )
             for path, problem in state.problems.items()
         ]
+        own = state.bundles.get(state.identity.bundle) if state.identity.bundle else None
         if state.credentials is not None:
-            own = state.bundles.get(state.identity.bundle) if state.identity.bundle else None
             findings += own_findings(state.credentials, own, trust_domain, now)
         findings += _key_mode_findings(state.identity.key)
         bundles = {peer: state.bundles[path] for peer, path in state.bundle_of.items() if path in state.bundles}
         for peer, bundle in bundles.items():
             findings += bundle_findings(peer, bundle, now)
+            findings += wrong_bundle_findings(peer, bundle, state.expected[peer].trust_domain, own)
         return [*findings, *shared_authority_findings(bundles), *same_name_findings(bundles)]
 
     def _claimed(self, leaf: x509.Certificate) -> list[str]:

@@ -434,6 +434,42 @@ def test_an_authority_in_two_bundles_is_a_warning(files):
     assert "east and south" in shared.message
 
 
+def test_our_own_authority_in_a_peers_bundle_is_an_error_with_a_mend(files):
+    (files.folder / "bundle.pem").write_bytes(WEST.pem)
+    files.peer("south", WEST)
+    identity = files.identity.model_copy(update={"bundle": files.folder / "bundle.pem"})
+    errors = [f for f in IdentitySource(identity, files.peers).findings(NOW) if f.severity is Severity.ERROR]
+    (finding,) = errors
+    assert finding.subject == "peer south"
+    assert "one of our own" in finding.message
+    assert "operator of south" in finding.mend
+
+
+def _authority_of(*uris):
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
+    return Mint("south", extensions=[(names, False)])
+
+
+@pytest.mark.parametrize(
+    ("authority", "known", "said"),
+    [
+        (_authority_of("spiffe://south.example"), {"trust_domain": "south.example"}, []),
+        (_authority_of("spiffe://south.example/ca"), {"trust_domain": "south.example"}, []),
+        (_authority_of("spiffe://east.example"), {"trust_domain": "south.example"}, ["east.example"]),
+        (_authority_of("https://east.example"), {"trust_domain": "south.example"}, []),
+        (_authority_of("spiffe://east.example"), {"dns_name": "agent.south.example"}, []),
+        (Mint("south"), {"trust_domain": "south.example"}, []),
+    ],
+    ids=["its own", "with a path", "another's", "no SPIFFE URI", "a peer without a trust domain", "no URI"],
+)
+def test_an_authority_of_another_trust_domain_than_the_peers_is_an_error(files, authority, known, said):
+    files.peer("south", authority, **known)
+    found = [f for f in files.source().findings(NOW) if f.subject == "peer south" and f.severity is Severity.ERROR]
+    assert len(found) == len(said)
+    for finding, domain in zip(found, said, strict=True):
+        assert f"is of trust domain {domain}, but peers.south.trust_domain is south.example" in finding.message
+
+
 @pytest.mark.parametrize(
     ("other", "warned"),
     [
