@@ -116,9 +116,7 @@ def load(kinds: Collection[str] = (), plugins: Collection[str] = (), *, gateways
         roles = [role for role, names in wanted.items() if name in names]
         candidates = [each for each in found if each.name == name]
         if not candidates:
-            raise _not_installed(
-                name, sorted({each.name for each in found}), f"{roles[0]} kind" if roles else "plugin"
-            )
+            raise _not_installed(name, _names(found, roles), f"{roles[0]} kind" if roles else "plugin")
         for each in _load_one(manager, candidates):
             types[each.role][each.kind] = each
         for role in roles:
@@ -251,6 +249,12 @@ def _validate(plugin: _Found, types: Sequence[object]) -> None:
         if roles.count(role) > 1:
             message = f"{plugin} provides the {role} of kind {plugin.name!r} {roles.count(role)} times"
             raise AdapterError(message)
+
+
+def _names(found: Sequence[_Found], roles: Sequence[Role]) -> list[str]:
+    """What of `found` could be meant: all of it, or where there is a role, what has it; only loading it tells."""
+    usable = {each.name for each in installed() if roles[0] in each.provides} if roles else None
+    return sorted({each.name for each in found if usable is None or each.name in usable})
 
 
 def _not_installed(name: str, known: Sequence[str], what: str) -> ConfigError:

@@ -215,6 +215,26 @@ def test_a_kind_that_is_not_installed_names_the_installed_ones(site):
     assert "`pip install hamlet-consul`" in refused.value.mend
 
 
+def test_only_kinds_of_the_role_that_is_asked_for_are_named(site):
+    site.install("hamlet-file", "file", ADAPTER.format(kind="file"))
+    site.install("hamlet-feil", "feil", GATEWAY.format(kind="feil"))
+    site.install("hamlet-both", "both", BOTH)
+    site.install("hamlet-audit", "audit", WRAPPER)
+    site.install("hamlet-broken", "broken", "raise SystemExit('imported')")
+    with pytest.raises(
+        ConfigError, match=r"registry kind 'fiel' is not installed; installed: both, file$"
+    ) as refused:
+        load(["fiel"])
+    assert refused.value.mend == "write 'file'"
+    with pytest.raises(ConfigError, match=r"gateway kind 'fiel' is not installed; installed: both, feil$") as refused:
+        load(gateways=["fiel"])
+    assert refused.value.mend == "write 'feil'"
+    with pytest.raises(
+        ConfigError, match=r"plugin 'x' is not installed; installed: audit, both, broken, feil, file$"
+    ):
+        load((), ["x"])
+
+
 def test_a_misspelt_kind_gets_the_close_one_suggested(site):
     site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
     with pytest.raises(ConfigError) as refused:
