@@ -43,7 +43,7 @@ DRAIN = 2.0
 """Seconds that streams get to end when the agent stops."""
 LOOK_AT_CLOCK = 60.0
 """At most so many seconds pass between two looks at the clock for rules that begin or end: it may be set."""
-FIXED_KEYS = ("mesh", "listen", "admin", "registries", "plugins", "log")
+FIXED_KEYS = ("mesh", "listen", "admin", "registries", "coordinator", "plugins", "log")
 """The keys of the configuration that only a restart can change; a plugin's gateway is another."""
 VERDICT_KEYS = ("accept", "allow_endpoints", "import_into", "max_services", "max_message_bytes")
 """The settings that decide what is refused: changed, the catalog is walked anew, and the owner hears of it."""
@@ -62,6 +62,16 @@ def needs_restart(old: Config, new: Config) -> list[str]:
     fixed += ["gateway"] if old.way_in != new.way_in else []
     fixed += ["egress"] if old.egress != new.egress else []
     return fixed
+
+
+def refuse_fixed(old: Config, new: Config) -> None:
+    """Raise `HamletError` where only a restart can change what the two differ in."""
+    fixed = needs_restart(old, new)
+    if fixed:
+        message = (
+            f"{', '.join(fixed)} cannot change while the agent runs; nothing of the new configuration is in force"
+        )
+        raise HamletError(message, mend="restart the agent: it loses and deletes nothing")
 
 
 class Agent:
@@ -250,16 +260,10 @@ class Agent:
             self.gateway.trust_changed()
         if self.server is not None:
             self.server.recheck(moment)
-        for name, link in list(self.links.items()):
+        for link in list(self.links.values()):
             if link.tunnel is not None:
                 link.tunnel.recheck(moment)
-            self._dial_again(name)
-
-    def _dial_again(self, name: str) -> None:
-        """A link that had stopped for good gets another chance."""
-        if self.links[name].stopped_for_good:
-            self.links[name] = link = Link(self.peerings[name], self.identity, self.importer)
-            self.supervisor.start(f"link {name}", link.run)
+            link.try_again()
 
     # --- publishing ------------------------------------------------------------------------------
 
@@ -323,12 +327,7 @@ class Agent:
 
     async def _take_over(self, loaded: Loaded) -> None:
         old, new = self.config, loaded.config
-        fixed = needs_restart(old, new)
-        if fixed:
-            message = (
-                f"{', '.join(fixed)} cannot change while the agent runs; nothing of the new configuration is in force"
-            )
-            raise HamletError(message, mend="restart the agent: it loses and deletes nothing")
+        refuse_fixed(old, new)
         self.identity.configure(new.identity, new.peers)
         self.loaded = loaded
         if self.gateway is not None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from hamlet_core import __version__
 from hamlet_core.agent.agent import Agent
 from hamlet_core.agent.importer import Lane
+from hamlet_core.agent.leadership import Leadership
 from hamlet_core.rpc.link import VERSIONS
 from hamlet_core.rpc.peering import Peering
 from hamlet_core.wire.messages import Codec
@@ -38,11 +39,19 @@ class Since:
         return known[1]
 
 
-class Reporter:
-    """Makes the documents of one agent."""
+def coordination(leadership: Leadership | None) -> Document | None:
+    """What the coordinator says, or None where there is none."""
+    if leadership is None:
+        return None
+    return {"kind": leadership.port.kind, "leading": leadership.leads.is_set(), "error": leadership.error}
 
-    def __init__(self, agent: Agent) -> None:
+
+class Reporter:
+    """Makes the documents of one agent, which `leadership` lets lead where there is a coordinator."""
+
+    def __init__(self, agent: Agent, leadership: Leadership | None = None) -> None:
         self._agent = agent
+        self._leadership = leadership
         self._since = Since()
 
     def status(self) -> Document:
@@ -60,6 +69,7 @@ class Reporter:
             "ready": not agent.not_ready,
             "not_ready": agent.not_ready,
             "identity_expires": stamp(agent.identity.credentials.not_after),
+            "coordinator": coordination(self._leadership),
             "registries": [self._registry(lane) for lane in agent.importer.lanes],
             "gateway": self._gateway(),
             "peers": [self._peer(peering) for peering in agent.peerings.values()],
@@ -149,7 +159,7 @@ class Reporter:
 
     def _import_state(self, peering: Peering) -> str:
         parts = [lane.reconciler.glance(peering.name) for lane in self._agent.importer.lanes]
-        if self._agent.links[peering.name].stopped_for_good and peering.consumer_stream is None:
+        if self._agent.links[peering.name].rejected and peering.consumer_stream is None:
             state = "rejected"
         elif peering.consumer_stream is None:
             state = "stale" if any(part.standing for part in parts) else "connecting"
@@ -163,7 +173,7 @@ class Reporter:
     def _export_state(self, peering: Peering) -> str:
         owner = peering.owner_stream.owner if peering.owner_stream is not None else None
         if owner is None:
-            state = "rejected" if self._agent.links[peering.name].stopped_for_good else "connecting"
+            state = "rejected" if self._agent.links[peering.name].rejected else "connecting"
         else:
             state = "live" if owner.synced else "syncing"
         self._since((peering.name, "exports"), state)

@@ -52,10 +52,16 @@ class Link:
         self._answered = False  # the peer did, the last time it was dialled
         self.identity = ""
         """What the peer proved to be when it was last dialled."""
-        self.stopped_for_good = False
+        self.rejected = False
+        """Whether the peer does not know us: then it is not dialled until a reload, or until it dials us."""
+        self._again = asyncio.Event()
+
+    def try_again(self) -> None:
+        """Certificates, bundles or settings are new: a peer that did not know us may know us now."""
+        self._again.set()
 
     async def run(self) -> None:
-        """Dial until cancelled. Returns when the peer does not know us: only a reload can change that."""
+        """Dial until cancelled, with pauses that grow; a peer that rejects us only when there is news of it."""
         peering, settings = self._peering, self._peering.settings
         if settings.address is None:
             return
@@ -77,8 +83,8 @@ class Link:
                 log.error(
                     "the peer does not know us; not dialling until a reload", peer=peering.name, reason=end.reason
                 )
-                self.stopped_for_good = True
-                return
+                await self._until_news()
+                continue
             seconds = backoff.delay(self.attempts, cap)
             self.attempts += 1
             log.warning("link down", peer=peering.name, reason=str(end), retry_in=round(seconds, 1))
@@ -86,12 +92,29 @@ class Link:
 
     async def _pause(self, seconds: float) -> None:
         """Wait for `seconds`, or until the peer dials us: then it is there again, and need not be waited for."""
-        before = self._peering.streams
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not set(self._peering.streams).difference(before):
-                    self._peering.changed.clear()
-                    await self._peering.changed.wait()
+                await self._heard()
+
+    async def _until_news(self) -> None:
+        """Wait for a reload, or for a new stream of the peer's: by opening one it shows that it knows us."""
+        self.rejected = True
+        self._again.clear()
+        heard = asyncio.ensure_future(self._heard())
+        again = asyncio.ensure_future(self._again.wait())
+        try:
+            await asyncio.wait({heard, again}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            heard.cancel()
+            again.cancel()
+            self.rejected = False
+
+    async def _heard(self) -> None:
+        """Wait until a stream is up that is not now."""
+        before = self._peering.streams
+        while not set(self._peering.streams).difference(before):
+            self._peering.changed.clear()
+            await self._peering.changed.wait()
 
     async def _wait_to_be_dialled(self) -> None:
         try:

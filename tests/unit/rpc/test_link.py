@@ -96,11 +96,44 @@ async def test_a_peer_that_is_up_again_and_not_ready_is_soon_asked_again(link, d
         assert delays == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
-async def test_a_peer_that_does_not_know_us_is_not_dialled_again(link, delays):
-    async with link((True, StreamEnd(grpc.StatusCode.UNAUTHENTICATED, "who are you?"))) as it:
-        await asyncio.wait_for(it.task, 10)
-        assert it.stopped_for_good
+unknown = (True, StreamEnd(grpc.StatusCode.UNAUTHENTICATED, "who are you?"))
+
+
+async def test_a_peer_that_does_not_know_us_is_not_dialled_until_a_reload(link, delays):
+    async with link(unknown, unknown) as it:
+        await until(lambda: it.rejected)
+        await settle()
         assert (it.dials, delays) == (1, [])
+        it.try_again()
+        await until(lambda: it.dials == 2)
+        await until(lambda: it.rejected)
+        await settle()
+        assert (it.dials, delays) == (2, [])
+
+
+async def test_a_peer_that_did_not_know_us_and_dials_us_is_dialled_again_when_its_stream_ends(link, delays):
+    stream = DialledIn()
+    stream.proven = stream.consuming = True
+    async with link(unknown) as it:
+        await until(lambda: it.rejected)
+        it.peering.attach(stream)
+        await until(lambda: not it.rejected)
+        await settle()
+        assert it.dials == 1, "its own stream serves"
+        stream.open = stream.proven = stream.consuming = False
+        it.peering.changed.set()
+        await until(lambda: it.dials == 2)
+        assert delays == []
+
+
+async def test_a_peer_that_dials_us_and_will_not_be_dialled_is_not_asked_over_and_over(link, delays):
+    async with link(unknown, unknown) as it:
+        await until(lambda: it.rejected)
+        it.peering.attach(DialledIn())
+        await until(lambda: it.dials == 2)
+        await until(lambda: it.rejected)
+        await settle()
+        assert (it.dials, delays) == (2, [])
 
 
 async def test_a_stream_that_was_not_needed_is_no_failure(link, delays):
@@ -113,7 +146,7 @@ async def test_a_peer_without_address_is_waited_for(link):
     async with link(address=None) as it:
         await asyncio.wait_for(it.task, 10)
         assert it.dials == 0
-        assert not it.stopped_for_good
+        assert not it.rejected
 
 
 async def test_the_side_that_does_not_dial_first_waits_a_while(link, monkeypatch):
