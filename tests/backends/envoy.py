@@ -32,7 +32,7 @@ from hamlet_core.api import (
     Trust,
 )
 from tests.support.minting import Leaf, Mint, usage
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_range
 
 DEADLINE = 40.0
 SIGNING = [(usage("digital_signature"), True)]
@@ -101,7 +101,7 @@ class Mesh:
     def __post_init__(self) -> None:
         self.domain = f"{self.name}.example"
         self.port = free_port()
-        self.first = free_port()
+        self.first = free_range(self.ports)
         self.own = self.leaf("gateway")
         self.gateway = self.open()
 

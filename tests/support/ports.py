@@ -31,6 +31,17 @@ def free_port() -> int:
     raise RuntimeError(message)
 
 
+def free_range(count: int) -> int:
+    """The first of `count` ports in a row, all of them free now and this process's alone until it ends."""
+    highest = int(_EPHEMERAL.read_text().split()[0]) - count
+    for first in random.SystemRandom().sample(range(LOWEST, highest), highest - LOWEST):
+        wanted = range(first, first + count)
+        if not any(port in _reserved for port in wanted) and all(_reserve(port) for port in wanted):
+            return first
+    message = f"no {count} ports in a row from {LOWEST} to {highest} are free"
+    raise RuntimeError(message)
+
+
 def _reserve(port: int) -> bool:
     reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -161,6 +161,28 @@ def test_a_killed_envoy_is_started_again_with_what_it_had(two: tuple[Mesh, Mesh]
     assert east.imports(west.offers("orders"), west.offers("stock"))[0] == port
 
 
+def test_an_envoy_that_does_not_come_back_is_told_and_so_is_its_return(
+    make_mesh: MakeMesh, follow: Callable[[Mesh], Told], tmp_path: Path
+) -> None:
+    broken, program = tmp_path / "broken", tmp_path / "envoy"
+    real = find_binary(Mesh.options(1, 1, 1, {}), tmp_path)
+    program.write_text(f'#!/bin/sh\n[ -e {broken} ] && exit 3\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    west = make_mesh("west", extra={"binary": str(program)})
+    west.trust()
+    told = follow(west)
+    wait_for(lambda: told.ingresses, "ingress")
+    broken.touch()
+    assert west.pid is not None
+    os.kill(west.pid, signal.SIGKILL)
+    wait_for(lambda: told.error, "the gateway says that it is out of reach")
+    assert "Envoy does not run: it ended with" in str(told.error)
+    broken.unlink()
+    wait_for(lambda: west.pid is not None and west.gateway._admin.is_live(), "Envoy's return")
+    again = follow(west)
+    wait_for(lambda: again.ingresses, "ingress")
+
+
 def test_after_a_restart_of_the_agent_ports_stay_and_what_is_kept_works(
     two: tuple[Mesh, Mesh], server: MakeServer
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,10 +148,15 @@ def _certificate(seen: Seen) -> Iterator[Finding]:
             subject="certificate",
             severity=Severity.WARNING,
             message=f"the ingress's certificate has no DNS name for {shown}: consumers that check DNS names fail",
-            mend=f"issue it with the DNS name *.{seen.domain} beside its SPIFFE ID",
+            mend=f"issue it with the DNS names {_wildcards(wanted)} beside its SPIFFE ID",
         )
     else:
         yield Finding(subject="certificate", severity=Severity.OK, message="its DNS names cover what is published")
+
+
+def _wildcards(names: Iterable[str]) -> str:
+    """The wildcards that cover `names`; each covers one label (RFC 6125, section 6.4.3)."""
+    return ", ".join(sorted({f"*.{name.partition('.')[2]}" for name in names}))
 
 
 def _rootless(seen: Seen) -> Iterator[Finding]:

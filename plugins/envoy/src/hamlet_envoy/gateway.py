@@ -48,6 +48,8 @@ _LOOK = 0.5
 """Seconds between two looks whether the ingress's certificate is another."""
 _UNKNOWN_FOR = 5.0
 """Seconds after which an ingress that is still not known is reported as that."""
+_RESTART = 1.5
+"""Seconds for which an Envoy that ended may be on its way back, before the gateway is out of reach."""
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +67,7 @@ class EnvoyGateway:
         self._lock = threading.RLock()
         self._holds: int | None = None
         self._process: Supervised | None = None
+        self._gone_since = 0.0
         self._believed: Believed | None = None
         self._pair: tuple[str, str] | None = None
         self._remembered = Remembered()
@@ -155,15 +158,17 @@ class EnvoyGateway:
     def _ingress(self, stop: Stop) -> Iterator[Ingress | None]:
         options = self._options.ingress
         if options is None:
+            self._require_running()
             yield None
-            while not stop.wait(_UNKNOWN_FOR):
-                pass
+            while not stop.wait(_LOOK):
+                self._require_running()
             return
         places = tuple(parse_address(each) for each in options.advertise)
         endpoints = tuple(Endpoint(address=place.host, port=place.port) for place in places)
         told: Ingress | None = None
         begun = time.monotonic()
         while not stop.is_set():
+            self._require_running()
             self._renew_pair()
             certificate = self._shown
             if certificate:
@@ -179,6 +184,19 @@ class EnvoyGateway:
                 message = "the names that the ingress presents are not known: it has no certificate yet"
                 raise GatewayUnavailable(message)
             stop.wait(_LOOK)
+
+    def _require_running(self) -> None:
+        """Raise `GatewayUnavailable` once Envoy, started before, has been gone for longer than a restart takes."""
+        process = self._process
+        gone = process is not None and process.pid is None and bool(process.last_end)
+        if process is None and self._holds is not None:
+            gone = not self._admin.is_live()
+        now = time.monotonic()
+        self._gone_since = (self._gone_since or now) if gone else 0.0
+        if gone and now - self._gone_since >= _RESTART:
+            how = f"it ended with {process.last_end}, and is started again" if process else "no answer"
+            message = f"Envoy does not run: {how}"
+            raise GatewayUnavailable(message, mend=f"see {self._directory / LOG}")
 
     def _apply(self, wanted: Remembered) -> Rendered:
         """Bring Envoy to what is wanted, without what it refuses, and remember it. Under the lock."""
