@@ -103,4 +103,4 @@ def test_a_mirror_that_has_nothing_is_named_in_the_reason(tmp_path: Path, monkey
 
 def test_an_unknown_backend_is_refused_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert install.main(["consull"]) == 2
-    assert "there are consul, etcd, kube-apiserver" in capsys.readouterr().err
+    assert "there are consul, etcd, kubectl, kube-apiserver" in capsys.readouterr().err
