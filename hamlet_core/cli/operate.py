@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -17,6 +17,9 @@ from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import emit, json_option, styled, table
 from hamlet_core.cli.settings import Settings, pass_settings
 from hamlet_core.config.model import Admin
+
+if TYPE_CHECKING:
+    from hamlet_core.config.load import Loaded
 
 STYLES = {
     "live": "green", "ok": "green", "syncing": "cyan", "connecting": "yellow", "stale": "yellow", "held": "yellow",
@@ -273,16 +276,17 @@ def _show_plan(console: Console, document: dict[str, Any]) -> None:
 @json_option
 @pass_settings
 def check(settings: Settings, as_json: bool) -> None:
-    """Look for faults: configuration, certificates, peers and every registry, each with its mend.
+    """Look for faults: configuration, certificates, peers, gateway and every registry, each with its mend.
 
-    Works on the running agent; where none answers, the configuration and the certificates are checked alone.
+    Works on the running agent; where none answers, the configuration with the options of its adapters, the
+    certificates and the gateway are checked alone.
     Exits with 1 when there is an error.
     """
     loaded = settings.read()
     try:
         findings = call(loaded.config.admin.socket, "check", {})["findings"]
     except AgentUnreachable as error:
-        findings = [{"registry": "", **finding} for finding in _offline(settings)]
+        findings = [{"registry": "", **finding} for finding in _offline(loaded)]
         agent = {"subject": "agent", "severity": "warning", "message": str(error), "mend": error.mend}
         findings.append({"registry": "", **agent})
     document = {"findings": findings}
@@ -291,14 +295,12 @@ def check(settings: Settings, as_json: bool) -> None:
         click.get_current_context().exit(Exit.FINDINGS)
 
 
-def _offline(settings: Settings) -> list[dict[str, Any]]:
+def _offline(loaded: Loaded) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from hamlet_core.identity.source import IdentitySource
+    from hamlet_core.agent.unattended import findings
 
-    config = settings.read().config
-    source = IdentitySource(config.identity, config.peers)
-    return [asdict(finding) for finding in source.findings(datetime.now(UTC), trust_domain=config.mesh.trust_domain)]
+    return [asdict(finding) for finding in findings(loaded)]
 
 
 def _show_findings(console: Console, findings: list[dict[str, Any]]) -> None:
