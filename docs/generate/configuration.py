@@ -113,6 +113,9 @@ _AFTER = {
         "drives, adds one, or takes one away. One of kind static, or its endpoints and sans, changes at once."
     ),
     ("egress",): "All other keys are the plugin's own; its README lists them. Only a restart changes any of them.",
+    (
+        "coordinator",
+    ): "All other keys are the plugin's own; its README lists them. Only a restart changes any of them.",
     ("registries", "NAME"): (
         "All other keys are the adapter's own; its README lists them, `hamlet plugins` says what is installed, and\n"
         "`hamlet config schema` includes them. The name stands in the mark of every import, so renaming a registry\n"

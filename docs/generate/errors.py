@@ -86,6 +86,10 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
         "leaves the gateway as it is, and tries again from 1 s to 60 s apart",
         "Bring the gateway back, or give the agent its rights there; nothing else.",
     ),
+    "CoordinatorUnavailable": (
+        "does not lead: stands by, everything stopped, nothing withdrawn, and asks again from 1 s to 10 s apart",
+        "Bring the coordinator's backend back, or give the agent its rights there; nothing else.",
+    ),
     "InvalidService": (
         "leaves that one service out, says why, and looks again when it changes",
         "Change the service, or the rule that it breaks.",

@@ -32,10 +32,10 @@ adapter](writing-an-adapter.md) goes through it step by step; [Public API](api.m
 
 A plugin is a distribution with an entry point in the group `hamlet`. The entry point's name is the adapter's
 `kind`, or the name by which `plugins:` lists it; what it leads to, a module usually, implements hooks of
-`AgentSpec`. The object that an adapter type's `open` returns implements the hooks of `RegistrySpec` or
-`GatewaySpec`. Implementations carry `@hookimpl`, take their arguments by name, and have no default arguments:
-[pluggy](https://pluggy.readthedocs.io) would never pass the value. A name that is no hook is refused when the
-plugin is loaded.
+`AgentSpec`. The object that an adapter type's `open` returns implements the hooks of `RegistrySpec`, `GatewaySpec`
+or `CoordinatorSpec`. Implementations carry `@hookimpl`, take their arguments by name, and have no default
+arguments: [pluggy](https://pluggy.readthedocs.io) would never pass the value. A name that is no hook is refused
+when the plugin is loaded.
 
 Hooks are synchronous and may block: the core calls the watch on one thread and everything else on others, one
 write at a time, each call within 60 s. No asyncio is needed, and no lock beyond what the adapter shares between
@@ -47,6 +47,7 @@ What an implementation raises says what the core does:
 | raise | when | the core |
 |---|---|---|
 | `RegistryUnavailable`, `GatewayUnavailable` | it is gone, slow, or refuses us | keeps what it knows, calls again |
+| `CoordinatorUnavailable` | who leads cannot be known | does not lead, calls again |
 | `AdapterError` | trying again will not help | as above, and shows it |
 | `ConfigError` | from `open`: options contradict each other | does not start, and names the place in hamlet.yaml |
 | anything else | a fault of the adapter's | takes it for an `AdapterError`, with the traceback as its cause |

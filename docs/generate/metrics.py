@@ -14,7 +14,8 @@ METRICS_PAGE = """\
 
 `GET /metrics` on `admin.http` (by default `127.0.0.1:8009`; loopback only, since it is not authenticated) answers in
 the Prometheus text format. Beside it, `/healthz` is 200 as long as the process serves; `/readyz` is 200 once every
-registry has reported, and 503 with the reason before that. The numbers are those of `hamlet status`, taken when they
+registry has reported, and 503 with the reason before that, or while another agent leads.
+The numbers are those of `hamlet status`, taken when they
 are asked for. A metric that has a label has a series per value that there is now: a peer that is taken out of the
 configuration takes its series with it, and a task that never crashed has none.
 
@@ -31,6 +32,7 @@ _IMPORTS: dict[str, Any] = {
 }  # fmt: skip
 _SAMPLE: dict[str, Any] = {
     "ready": True,
+    "coordinator": {"leading": True},
     "peers": [
         {
             "name": "east", "streams": [], "imports": _IMPORTS,

@@ -21,12 +21,21 @@ from pydantic_core import PydanticUndefined
 import hamlet_core.api
 from docs.generate.configuration import keys_of
 from docs.generate.metrics import exposed
-from hamlet_core.api import API_VERSION, PROJECT, AdapterOptions, AgentSpec, GatewaySpec, RegistrySpec, testing
+from hamlet_core.api import (
+    API_VERSION,
+    PROJECT,
+    AdapterOptions,
+    AgentSpec,
+    CoordinatorSpec,
+    GatewaySpec,
+    RegistrySpec,
+    testing,
+)
 from hamlet_core.cli import COMMANDS, main
 from hamlet_core.cli.exits import Exit
 from hamlet_core.config.model import Config
 
-SPECS = (AgentSpec, RegistrySpec, GatewaySpec)
+SPECS = (AgentSpec, RegistrySpec, GatewaySpec, CoordinatorSpec)
 """The specs, each with the hooks of one kind of object."""
 
 NOTICE = """\

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hamlet_core.agent.admin import Document, Method
 from hamlet_core.agent.agent import Agent
+from hamlet_core.agent.leadership import Leadership
 from hamlet_core.agent.preview import preview
 from hamlet_core.agent.status import Reporter
 from hamlet_core.api import Finding, HamletError, Severity
@@ -23,6 +24,8 @@ LOOK_AT_PEER = (
 )
 LEAVE_WITHIN = timedelta(seconds=20)
 """How long `hamlet leave` waits for the registries before it says that they are still at it."""
+METHODS = ("ping", "status", "services", "plan", "check", "confirm", "leave", "reload")
+"""What may be asked."""
 CHECK_WITHIN = 20.0
 """Seconds for the checks of the registries; who asks waits for little longer."""
 
@@ -30,8 +33,15 @@ CHECK_WITHIN = 20.0
 class Control:
     """The methods, by name, over one agent."""
 
-    def __init__(self, agent: Agent, reporter: Reporter, reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        reporter: Reporter,
+        reload: Callable[[], Awaitable[None]],
+        leadership: Leadership | None = None,
+    ) -> None:
         self._agent = agent
+        self._leadership = leadership
         self._reporter = reporter
         self._reload = reload
 
@@ -79,6 +89,7 @@ class Control:
         ]
         own = agent.identity.findings(datetime.now(UTC), trust_domain=agent.config.mesh.trust_domain)
         own += self._links() + self._orphans()
+        own += await self._leadership.check() if self._leadership is not None else []
         return {"findings": [{"registry": "", **asdict(finding)} for finding in own] + adapters}
 
     def _links(self) -> list[Finding]:

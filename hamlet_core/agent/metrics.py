@@ -11,6 +11,7 @@ from hamlet_core.agent.status import Document
 
 METRICS = {
     "hamlet_ready": "1 once every registry has reported and peers are served.",
+    "hamlet_leading": "1 while this agent leads its mesh, 0 while it stands by; only where there is a coordinator.",
     "hamlet_identity_expiry_seconds": "When our certificate expires, as Unix time.",
     "hamlet_peer_imports_state": "1 for the state that the import from a peer is in.",
     "hamlet_peer_exports_state": "1 for the state that publishing to a peer is in.",
@@ -48,6 +49,9 @@ class StatusCollector(Collector):
         """One family per name of `METRICS`."""
         status = self._status()
         yield _gauge("hamlet_ready", [], [([], float(status["ready"]))])
+        coordinator = status["coordinator"]
+        if coordinator is not None:
+            yield _gauge("hamlet_leading", [], [([], float(coordinator["leading"]))])
         yield _gauge("hamlet_identity_expiry_seconds", [], [([], self._expiry())])
         peers = status["peers"]
         for way in ("imports", "exports"):

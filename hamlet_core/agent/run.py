@@ -7,24 +7,30 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
 import watchfiles
 from prometheus_client import CollectorRegistry
 
-from hamlet_core.agent.admin import AdminServer
+from hamlet_core.agent.admin import AdminServer, Method
 from hamlet_core.agent.agent import Agent
-from hamlet_core.agent.control import Control
+from hamlet_core.agent.control import METHODS, Control
+from hamlet_core.agent.leadership import Leadership, leadership_of
 from hamlet_core.agent.metrics import StatusCollector
+from hamlet_core.agent.standby import Standby
 from hamlet_core.agent.status import Document, Reporter
 from hamlet_core.agent.web import WebServer
 from hamlet_core.api import HamletError
 from hamlet_core.config import load
 from hamlet_core.config.load import Loaded
 from hamlet_core.config.model import Log
+from hamlet_core.identity.source import IdentitySource
+from hamlet_core.plugins.options import adapter_options
 
 log = structlog.get_logger()
 
@@ -67,13 +73,49 @@ def run(path: Path, *, watch: bool) -> None:
     asyncio.run(Process(loaded, watch=watch).run())
 
 
+class Serving:
+    """One agent that runs, and what is told of it."""
+
+    def __init__(self, loaded: Loaded, leadership: Leadership | None) -> None:
+        self._agent = Agent(loaded)
+        self._leadership = leadership
+        self._reporter = Reporter(self._agent, leadership)
+        self.supervisor = self._agent.supervisor
+        self.status, self.tick, self.reload = self._reporter.status, self._reporter.tick, self._agent.reload
+        self.start, self.stop = self._agent.start, self._agent.stop
+
+    @property
+    def loaded(self) -> Loaded:
+        """The configuration in force."""
+        return self._agent.loaded
+
+    @property
+    def identity(self) -> IdentitySource:
+        """Our certificate, and whom to believe."""
+        return self._agent.identity
+
+    @property
+    def not_ready(self) -> str:
+        """Why it does not serve yet, or serves no more; an empty string when it does."""
+        lost = self._leadership.why_not if self._leadership is not None else ""
+        return lost or self._agent.not_ready
+
+    def methods(self, reload: Callable[[], Awaitable[None]]) -> Mapping[str, Method]:
+        """What the admin socket serves."""
+        return Control(self._agent, self._reporter, reload, self._leadership).methods()
+
+
 class Process:
-    """One agent with everything around it."""
+    """One agent with everything around it; with a coordinator, one after the other, and a standby in between."""
 
     def __init__(self, loaded: Loaded, *, watch: bool) -> None:
         self._watch = watch
-        self._agent = Agent(loaded)
-        self._reporter = Reporter(self._agent)
+        if loaded.config.coordinator is not None:
+            adapter_options(loaded)  # a standby must not find out what is wrong only when it has to lead
+        self._leadership = leadership_of(loaded)
+        self._turn: Serving | Standby = (
+            Serving(loaded, None) if self._leadership is None else Standby(loaded, self._leadership)
+        )
         self._stop = asyncio.Event()
         self._reload_asked = asyncio.Event()
 
@@ -83,41 +125,75 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
-        agent, admin = self._agent, self._agent.config.admin
-        control = Control(agent, self._reporter, self._reload)
-        server = AdminServer(admin.socket, control.methods())
+        admin = self._turn.loaded.config.admin
+        server = AdminServer(admin.socket, {name: partial(self._answer, name) for name in METHODS})
         await server.start()  # first: that an agent runs here already is what to say before anything else
         web: WebServer | None = None
         try:
             if admin.http:
-                web = WebServer(admin.http, self._metrics(loop), lambda: agent.not_ready)
-            await agent.start()
-            if web:
-                web.start()
-            agent.supervisor.start("states", self._note_states)
-            agent.supervisor.start("reloads", self._reloads)
-            if self._watch:
-                agent.supervisor.start("configuration", self._follow_file)
-            # What stands after the start stays: without its modules and models a full collection, which a large
-            # batch sets off, takes 50 ms less.
-            gc.collect()
-            gc.freeze()
-            await self._stop.wait()
+                web = await self._web(admin.http, loop)
+            await self._take_turns(web)
         finally:
-            await agent.stop()
+            if self._leadership is not None:
+                await self._leadership.stop()
             await server.stop()
             if web:
                 await asyncio.to_thread(web.stop)
 
+    async def _web(self, address: str, loop: asyncio.AbstractEventLoop) -> WebServer:
+        try:
+            return WebServer(address, self._metrics(loop), lambda: self._turn.not_ready)
+        except HamletError:
+            await self._turn.stop()  # it has opened what it needs, and will not start
+            raise
+
+    async def _take_turns(self, web: WebServer | None) -> None:
+        """Serve; with a coordinator only while this agent leads, and stand by otherwise."""
+        leadership = self._leadership
+        if leadership is None:
+            await self._take_turn(web, self._stop)
+            return
+        leadership.start()
+        while not self._stop.is_set():
+            await self._take_turn(web, self._stop, leadership.leads)
+            if self._stop.is_set():
+                return
+            self._turn = Serving(self._turn.loaded, leadership)
+            await self._take_turn(web, self._stop, leadership.stands_by)
+            self._turn = Standby(self._turn.loaded, leadership)
+
+    async def _take_turn(self, web: WebServer | None, *ends: asyncio.Event) -> None:
+        """Be what it is the turn to be until one of `ends` is set."""
+        turn = self._turn
+        try:
+            await turn.start()
+            if web:
+                web.start()
+            turn.supervisor.start("states", self._note_states)
+            turn.supervisor.start("reloads", self._reloads)
+            if self._watch:
+                turn.supervisor.start("configuration", self._follow_file)
+            # What stands after the start stays: without its modules and models a full collection, which a large
+            # batch sets off, takes 50 ms less.
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            await _first_of(ends)
+        finally:
+            await turn.stop()
+
+    async def _answer(self, method: str, request: Document) -> Document:
+        return await self._turn.methods(self._reload)[method](request)
+
     def _metrics(self, loop: asyncio.AbstractEventLoop) -> CollectorRegistry:
         async def status() -> Document:
-            return self._reporter.status()
+            return self._turn.status()
 
         def ask() -> Document:
             return asyncio.run_coroutine_threadsafe(status(), loop).result(timeout=10)
 
         def expiry() -> float:
-            return self._agent.identity.credentials.not_after.timestamp()
+            return self._turn.identity.credentials.not_after.timestamp()
 
         registry = CollectorRegistry()
         registry.register(StatusCollector(ask, expiry))
@@ -126,8 +202,8 @@ class Process:
     async def _note_states(self) -> None:
         told: datetime | None = None  # the end of the certificate that was reported as expired
         while True:
-            self._reporter.tick()
-            not_after = self._agent.identity.credentials.not_after
+            self._turn.tick()
+            not_after = self._turn.identity.credentials.not_after
             if not_after <= datetime.now(UTC) and not_after != told:
                 told = not_after
                 log.error("our certificate has expired: peers refuse us", not_after=str(not_after))
@@ -145,11 +221,21 @@ class Process:
                 )
 
     async def _reload(self) -> None:
-        loaded = await asyncio.to_thread(load.read, self._agent.loaded.path)
-        await self._agent.reload(loaded)
+        turn = self._turn
+        await turn.reload(await asyncio.to_thread(load.read, turn.loaded.path))
 
     async def _follow_file(self) -> None:
-        path = self._agent.loaded.path.absolute()
+        path = self._turn.loaded.path.absolute()
         async for changes in watchfiles.awatch(path.parent, watch_filter=None, recursive=False):
             if any(Path(changed) == path for _, changed in changes):
                 self._reload_asked.set()
+
+
+async def _first_of(events: Sequence[asyncio.Event]) -> None:
+    """Wait until one of them is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()

@@ -64,8 +64,9 @@ class WebServer:
         self._thread = threading.Thread(target=self._server.serve_forever, name="hamlet-web", daemon=True)
 
     def start(self) -> None:
-        """Begin to serve."""
-        self._thread.start()
+        """Begin to serve; once it does, nothing more."""
+        if not self._thread.is_alive():
+            self._thread.start()
 
     def stop(self) -> None:
         """Stop serving; also one that never began."""

@@ -18,6 +18,7 @@ from hamlet_core.api.changes import (
 from hamlet_core.api.errors import (
     AdapterError,
     ConfigError,
+    CoordinatorUnavailable,
     GatewayUnavailable,
     HamletError,
     InvalidService,
@@ -40,6 +41,7 @@ from hamlet_core.api.hookspecs import (
     AdapterOptions,
     AdapterType,
     AgentSpec,
+    CoordinatorSpec,
     Finding,
     GatewaySpec,
     RegistrySpec,
@@ -49,6 +51,7 @@ from hamlet_core.api.hookspecs import (
     Wrapped,
     hookimpl,
 )
+from hamlet_core.api.leading import lead_by_renewing
 from hamlet_core.api.model import (
     Endpoint,
     FederatedService,
@@ -74,6 +77,8 @@ __all__ = [
     "AgentSpec",
     "Batch",
     "ConfigError",
+    "CoordinatorSpec",
+    "CoordinatorUnavailable",
     "Duration",
     "Endpoint",
     "FederatedService",
@@ -115,5 +120,6 @@ __all__ = [
     "WriteImport",
     "format_duration",
     "hookimpl",
+    "lead_by_renewing",
     "parse_duration",
 ]

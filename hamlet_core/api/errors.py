@@ -34,5 +34,9 @@ class GatewayUnavailable(HamletError):
     """The gateway cannot be reached or took nothing of what it was given: what it does now stays; try again later."""
 
 
+class CoordinatorUnavailable(HamletError):
+    """Who leads cannot be known now: this agent does not lead; try again later."""
+
+
 class InvalidService(HamletError):
     """A service breaks a rule of the protocol or of a registry and can never be taken as it is."""

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="empty-body"
-"""The hooks: what a plugin says it provides, and the contracts of a registry adapter and of a gateway.
+"""The hooks: what a plugin provides, and the contracts of a registry adapter, a gateway and a coordinator.
 
 Two levels. `AgentSpec` hooks are implemented by a plugin's module (its `hamlet` entry point, named after
-the adapter kind it provides). `RegistrySpec` and `GatewaySpec` hooks are implemented by the object that the
-adapter type's `open` returns; each configured registry and gateway has a plugin manager of its own, so one
-adapter answers, and wrappers from other plugins stand around it.
+the adapter kind it provides). `RegistrySpec`, `GatewaySpec` and `CoordinatorSpec` hooks are implemented by the
+object that the adapter type's `open` returns; each configured registry, gateway and coordinator has a plugin
+manager of its own, so one adapter answers, and wrappers from other plugins stand around it.
 
 Hooks are synchronous and may block: the core calls them on threads of its own, watch and writes on
 different ones. No implementation takes default arguments: pluggy would then never pass the value.
@@ -35,7 +35,7 @@ PROJECT = "hamlet"
 API_VERSION = 1
 """The version of this contract. A plugin built for a newer one is refused with a sentence."""
 
-Role: TypeAlias = Literal["registry", "gateway"]
+Role: TypeAlias = Literal["registry", "gateway", "coordinator"]
 """What an adapter is for."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -44,7 +44,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class AdapterOptions(BaseModel):
-    """Base of an adapter's options, the keys beside `kind` of a registry or gateway; unknown ones are errors.
+    """Base of an adapter's options, the keys beside its `kind`; unknown ones are errors.
 
     A secret is a `pydantic.SecretStr`; a path is a `pathlib.Path` and is taken relative to the
     configuration file. Both are resolved before the model sees them where they are references
@@ -115,8 +115,8 @@ class Stop:
 class AdapterContext:
     """What the core tells an adapter when it opens it.
 
-    `name` is the registry's name in the configuration (`gateway` for the gateway), `mesh`, `domain` and
-    `trust_domain` are ours; `directory` is the folder of the configuration file.
+    `name` is the registry's name in the configuration (`gateway` for the gateway, `coordinator` for the
+    coordinator), `mesh`, `domain` and `trust_domain` are ours; `directory` is the folder of the configuration file.
     """
 
     name: str
@@ -135,7 +135,7 @@ class AdapterType:
     """A kind of adapter that a distribution provides.
 
     `kind` is what the configuration says (`kind: consul`) and equals the name of the entry point; one kind
-    may be a registry and a gateway, as two adapter types.
+    may be a registry, a gateway and a coordinator, as an adapter type for each.
     `open` takes the validated options and the context and returns an object that implements the
     role's hooks; it raises `ConfigError` for options that contradict each other, and does not wait for
     the backend: a registry that is down is for `registry_watch` to report.
@@ -310,3 +310,42 @@ class GatewaySpec:
     @hookspec
     def gateway_close(self) -> None:
         """Release everything. Called once, after all other calls have returned."""
+
+
+class CoordinatorSpec:
+    """Hooks of a coordinator: which one of several agents of one mesh leads, while the others stand by.
+
+    The core runs registries, gateways and peers only while this agent leads. When the lead is lost it stops all
+    of that at once, withdraws and deletes nothing, and stands by again: whoever leads then adopts what stands in
+    the backends. Without a coordinator the one agent there is leads.
+    """
+
+    @hookspec(firstresult=True)
+    def coordinator_lead(self, stop: Stop) -> Iterator[bool]:
+        """Yield whether this agent leads: first as soon as that is known, then whenever it changes.
+
+        C1. In one backend at most one agent of a mesh, which is its trust domain and its name, MUST lead at any
+            time. Agents of another mesh MUST NOT have a say in it.
+        C2. An agent that cannot renew its lead MUST yield False or raise `CoordinatorUnavailable` before another
+            one may lead: by its own monotonic clock against the time-to-live in the backend, and so much
+            earlier that it can stop what it does.
+        C3. A leader that is stopped MUST give the lead up at once. One that was killed MUST be followed when its
+            time-to-live is over.
+        C4. It MUST end within a second of `stop`, and leave no thread or socket behind.
+        C5. It MUST NOT change or remove what carries another's mark or none: it raises
+            `CoordinatorUnavailable`, which names what is in the way.
+        It raises `CoordinatorUnavailable` too while the backend is out of reach: nobody leads then who did not
+        before, and the core calls again with backoff. `lead_by_renewing` keeps C2 and C4 for a backend with a
+        time-to-live.
+        """
+
+    @hookspec(firstresult=True)
+    def coordinator_check(self) -> Sequence[Finding]:
+        """Say whether the backend can be reached, who leads, and whether each needed right is held.
+
+        It does not raise for what it was asked to find out.
+        """
+
+    @hookspec
+    def coordinator_close(self) -> None:
+        """Release everything. Called once, after `coordinator_lead` has ended."""

@@ -40,8 +40,9 @@ def config() -> None:
 def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
     """Say everything that is wrong with the configuration, with file, line, key and mend.
 
-    Files that it names and that are not there yet are remarks, and no faults: it may be checked elsewhere. It reads
-    no certificate and asks no registry: `hamlet check` does.
+    Files that it names and that are not there yet are remarks, and no faults: it may be checked elsewhere; so are
+    rules that publish nothing for want of a gateway. It reads no certificate and asks no registry: `hamlet check`
+    does.
     """
     path = settings.config_file()
     try:
@@ -57,7 +58,7 @@ def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
         counts = (
             f"registries: {len(found.registries)}, peers: {len(found.peers)}, publish rules: {len(found.publish)}"
         )
-        remarks = list(missing_files(loaded))
+        remarks = [*missing_files(loaded), *unreachable_rules(loaded)]
 
         def render(out: Console) -> None:
             out.print(styled(f"{path}: no problems (mesh: {found.mesh.name}, {counts})", "green"))
@@ -84,6 +85,17 @@ def missing_files(loaded: Loaded) -> Iterator[Problem]:
     for loc, path, mend in named:
         if path is not None and not path.exists():
             yield loaded.places.problem(loc, f"there is no file {path} here", mend)
+
+
+def unreachable_rules(loaded: Loaded) -> Iterator[Problem]:
+    """The rules that publish nothing, because they would lead callers through a gateway and there is none."""
+    if loaded.config.gateway is not None:
+        return
+    for number, rule in enumerate(loaded.config.publish):
+        if rule.to and not rule.direct:
+            message = "publishes nothing: there is no `gateway` through which it could be called"
+            mend = "set `gateway`, or `direct: true` where peers reach the services' own addresses"
+            yield loaded.places.problem(("publish", number), message, mend)
 
 
 def _show(problems: list[Problem]) -> None:
@@ -114,7 +126,8 @@ def show(settings: Settings, *, as_json: bool) -> None:
     for name, own in options.registries.items():
         kind = loaded.config.registries[name].kind
         data["registries"][name] = {"kind": kind, **_shown(own, ("registries", name), loaded)}
-    for key, given in (("gateway", options.gateway), ("egress", options.egress)):
+    beside = {"gateway": options.gateway, "egress": options.egress, "coordinator": options.coordinator}
+    for key, given in beside.items():
         if given is not None:
             data[key] = {"kind": data[key]["kind"], **_shown(given, (key,), loaded)}
     emit(data, lambda _: click.echo(_yaml(data), nl=False), as_json=as_json)

@@ -93,10 +93,14 @@ def status(settings: Settings, as_json: bool) -> None:
     Per peer and direction: connecting, syncing, live, stale (lost; what it published is kept), held (removals
     wait for `hamlet confirm`), rejected (the peer does not know us). Exits with 1 unless all of them are live or
     syncing, every registry can be read and written, the gateway takes routes, our certificate is valid, and there
-    are no orphans.
+    are no orphans. An agent that stands by because another one of its mesh leads is well too.
     """
     document = ask(settings, "status")
     emit(document, lambda console: _show_status(console, document), as_json=as_json)
+    if _stands_by(document):
+        if document["coordinator"]["error"] or _expired(document):
+            click.get_current_context().exit(Exit.FINDINGS)
+        return
     states = {peer[way]["state"] for peer in document["peers"] for way in ("imports", "exports")}
     ours = {each[way]["state"] for each in document["registries"] for way in ("publishing", "importing")}
     if document["gateway"]:
@@ -104,6 +108,11 @@ def status(settings: Settings, as_json: bool) -> None:
     well = document["ready"] and not document["orphans"] and ours == {"live"} and not _expired(document)
     if not well or states - {"live", "syncing"}:
         click.get_current_context().exit(Exit.FINDINGS)
+
+
+def _stands_by(document: dict[str, Any]) -> bool:
+    """Whether the coordinator does not let this agent lead."""
+    return document["coordinator"] is not None and not document["coordinator"]["leading"]
 
 
 def _show_gateway(console: Console, gateway: dict[str, Any]) -> None:
@@ -128,6 +137,9 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
         console.print(
             styled(f"our certificate expired {ago(document['identity_expires'])} ago: peers refuse us", "red")
         )
+    if _stands_by(document):
+        console.print(styled(document["not_ready"], "yellow" if document["coordinator"]["error"] else "cyan"))
+        return
     if not document["ready"]:
         console.print(styled(f"not ready: {document['not_ready']}", "yellow"))
     console.print()

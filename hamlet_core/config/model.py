@@ -37,6 +37,7 @@ __all__ = [
     "Admin",
     "Brake",
     "Config",
+    "Coordinator",
     "Gateway",
     "Identity",
     "Log",
@@ -175,6 +176,30 @@ class Egress(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     kind: str = Field(min_length=1, description="Kind of a gateway plugin; `hamlet plugins` lists them.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the adapter."""
+        return dict(self.model_extra or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Name the options without their values: only the adapter knows which of them are secrets."""
+        yield "kind", self.kind
+        yield "options", sorted(self.options)
+
+
+class Coordinator(BaseModel):
+    """Which one of several agents of this mesh leads: `kind` names the plugin, all other keys are its own options.
+
+    The others stand by, and one of them takes over when it ends. All of them name the same backend.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    kind: str = Field(
+        min_length=1,
+        description="Kind of a coordinator plugin, for example file, consul or istio; `hamlet plugins` lists them.",
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -368,6 +393,9 @@ class Config(_Section):
     )
     egress: Egress | None = Field(
         default=None, description="What leads calls out of this mesh, where that is another than `gateway`."
+    )
+    coordinator: Coordinator | None = Field(
+        default=None, description="Which one of several agents of this mesh leads; without it this one does."
     )
     publish: tuple[PublishRule, ...] = Field(
         default=(), description="Rules in order; nothing is published without one."

@@ -32,6 +32,7 @@ _EXAMPLES: Mapping[Loc, object] = types.MappingProxyType(
         ("gateway", "endpoints"): ["gateway.{domain}:443"],
         ("gateway", "sans"): ["gateway.{domain}"],
         ("egress", "kind"): "envoy",
+        ("coordinator", "kind"): "file",
         ("publish", 0, "to"): "all",
         ("publish", 0, "select", "registry"): "local",
         ("publish", 0, "from"): "2026-03-01T08:00:00Z",

@@ -5,13 +5,21 @@ from __future__ import annotations
 from hamlet_core.api import (
     AdapterError,
     ConfigError,
+    CoordinatorUnavailable,
     GatewayUnavailable,
     HamletError,
     InvalidService,
     RegistryUnavailable,
 )
 
-_FAMILIES = (RegistryUnavailable, GatewayUnavailable, ConfigError, InvalidService, AdapterError)
+_FAMILIES = (
+    RegistryUnavailable,
+    GatewayUnavailable,
+    CoordinatorUnavailable,
+    ConfigError,
+    InvalidService,
+    AdapterError,
+)
 
 
 def attributed(owner: str, error: BaseException) -> HamletError:

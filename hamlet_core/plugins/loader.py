@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
@@ -40,8 +40,8 @@ _ROLES = get_args(Role)
 class PluginInfo:
     """One entry point of the group `hamlet`, for a person: what it provides, or why it cannot be used.
 
-    `provides` lists roles (`registry`, `gateway`), `wrappers` and `commands`; `problem` is an empty string
-    where there is none.
+    `provides` lists roles (`registry`, `gateway`, `coordinator`), `wrappers` and `commands`; `problem` is an
+    empty string where there is none.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Plugins:
     adapters: Mapping[str, AdapterType]
     gateways: Mapping[str, AdapterType]
     _manager: pluggy.PluginManager
+    coordinators: Mapping[str, AdapterType] = field(default_factory=dict)
 
     def wrappers(self, adapter: Wrapped) -> dict[str, object]:
         """Ask every loaded plugin for what is to stand around `adapter`; by the plugin's name.
@@ -102,17 +103,23 @@ class _Found:
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
 
-def load(kinds: Collection[str] = (), plugins: Collection[str] = (), *, gateways: Collection[str] = ()) -> Plugins:
-    """Load the registry adapters of `kinds`, the `gateways` and the further `plugins`, and nothing else.
+def load(
+    kinds: Collection[str] = (),
+    plugins: Collection[str] = (),
+    *,
+    gateways: Collection[str] = (),
+    coordinators: Collection[str] = (),
+) -> Plugins:
+    """Load the registry adapters of `kinds`, the other adapters and the further `plugins`, and nothing else.
 
     Raises `ConfigError` for a name that no installed distribution provides and `AdapterError` for one that
     is broken, provided twice or made for a newer Hamlet; both say what to do in `mend`.
     """
     manager = _new_manager()
     found = list(_discover())
-    wanted: dict[Role, Collection[str]] = {"registry": kinds, "gateway": gateways}
+    wanted: dict[Role, Collection[str]] = {"registry": kinds, "gateway": gateways, "coordinator": coordinators}
     types: dict[Role, dict[str, AdapterType]] = {role: {} for role in wanted}
-    for name in sorted({*kinds, *gateways, *plugins}):
+    for name in sorted({*kinds, *gateways, *coordinators, *plugins}):
         roles = [role for role, names in wanted.items() if name in names]
         candidates = [each for each in found if each.name == name]
         if not candidates:
@@ -123,7 +130,10 @@ def load(kinds: Collection[str] = (), plugins: Collection[str] = (), *, gateways
             if name not in types[role]:
                 message = f"{candidates[0]} provides no {role} adapter, so no {role} can be of kind {name!r}"
                 raise ConfigError(message, mend="name it under `plugins` if it is a wrapper")
-    return Plugins(MappingProxyType(types["registry"]), MappingProxyType(types["gateway"]), manager)
+    registries, doors, coordinating = (
+        MappingProxyType(types[role]) for role in ("registry", "gateway", "coordinator")
+    )
+    return Plugins(registries, doors, manager, coordinating)
 
 
 def installed() -> list[PluginInfo]:
@@ -242,7 +252,7 @@ def _validate(plugin: _Found, types: Sequence[object]) -> None:
             message = f"{plugin}: the options of kind {each.kind!r}, {each.options!r}, are no AdapterOptions"
             raise AdapterError(message)
         if each.role not in _ROLES:
-            message = f"{plugin}: kind {each.kind!r} has the role {each.role!r}; there are {' and '.join(_ROLES)}"
+            message = f"{plugin}: kind {each.kind!r} has the role {each.role!r}; there are {', '.join(_ROLES)}"
             raise AdapterError(message)
     roles = [each.role for each in types if isinstance(each, AdapterType)]
     for role in roles:

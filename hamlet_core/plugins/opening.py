@@ -1,4 +1,4 @@
-"""From a registry or gateway in hamlet.yaml to its open port: options validated by the adapter's own model."""
+"""From a registry, gateway or coordinator in hamlet.yaml to its open port: options are of the adapter's own model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Wrapped
-from hamlet_core.config.model import Egress, Gateway, Registry
+from hamlet_core.config.model import Coordinator, Egress, Gateway, Registry
 from hamlet_core.config.problems import dotted
 from hamlet_core.config.values import Loc
 from hamlet_core.plugins.attribution import attributed
+from hamlet_core.plugins.coordinator_port import CoordinatorPort
 from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.loader import Plugins
 from hamlet_core.plugins.port import RegistryPort
@@ -37,6 +38,15 @@ def open_gateway(key: str, gateway: Gateway | Egress, plugins: Plugins, context:
     adapter = _opened(f"{key} ({gateway.kind})", adapter_type, (key,), gateway.options, context)
     wrappers = plugins.wrappers(Wrapped(name=context.name, kind=gateway.kind, role="gateway"))
     return GatewayPort(key, adapter_type, adapter, wrappers)
+
+
+def open_coordinator(coordinator: Coordinator, plugins: Plugins, context: AdapterContext) -> CoordinatorPort:
+    """Open the coordinator; as `open_registry`."""
+    adapter_type = plugins.coordinators[coordinator.kind]
+    title = f"coordinator ({coordinator.kind})"
+    adapter = _opened(title, adapter_type, ("coordinator",), coordinator.options, context)
+    wrappers = plugins.wrappers(Wrapped(name=context.name, kind=coordinator.kind, role="coordinator"))
+    return CoordinatorPort(adapter_type, adapter, wrappers)
 
 
 def _opened(

@@ -8,24 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hamlet_core.api import AdapterOptions, HamletError
+from hamlet_core.api import AdapterOptions, AdapterType, HamletError
 from hamlet_core.config.load import Loaded
-from hamlet_core.config.model import Egress, Gateway
+from hamlet_core.config.model import Coordinator, Egress, Gateway
 from hamlet_core.config.problems import ConfigProblems, Problem
 from hamlet_core.plugins import loader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the adapters are told: by the name of the registry, and for each gateway that a plugin provides."""
+    """What the adapters are told: by the name of the registry, and for each gateway and coordinator of a plugin."""
 
     registries: Mapping[str, AdapterOptions]
     gateway: AdapterOptions | None
     egress: AdapterOptions | None
+    coordinator: AdapterOptions | None
 
 
 def adapter_options(loaded: Loaded) -> Options:
-    """Read the options of every registry, and of the gateway, with its adapter's own model.
+    """Read the options of every registry, of the gateways and of the coordinator with its adapter's own model.
 
     Raises `ConfigProblems` with all that is wrong: kinds and plugins that are not installed or cannot be
     loaded, and options, each with file and line.
@@ -40,17 +41,17 @@ def adapter_options(loaded: Loaded) -> Options:
             problems += error.problems
         except HamletError as error:
             problems.append(loaded.places.problem(("registries", name, "kind"), str(error), error.mend))
-    gateways: dict[str, AdapterOptions] = {}
-    configured: dict[str, Gateway | Egress | None] = {
+    beside: dict[str, AdapterOptions] = {}
+    configured: dict[str, Gateway | Egress | Coordinator | None] = {
         "gateway": loaded.config.way_in,
         "egress": loaded.config.egress,
+        "coordinator": loaded.config.coordinator,
     }
-    for key, gateway in configured.items():
-        if gateway is None:
+    for key, section in configured.items():
+        if section is None:
             continue
         try:
-            adapter = loader.load(gateways=[gateway.kind]).gateways[gateway.kind]
-            gateways[key] = loaded.options((key,), gateway.options, adapter.options)
+            beside[key] = loaded.options((key,), section.options, _beside(section).options)
         except ConfigProblems as error:
             problems += error.problems
         except HamletError as error:
@@ -62,4 +63,17 @@ def adapter_options(loaded: Loaded) -> Options:
             problems.append(loaded.places.problem(("plugins", index), str(error), error.mend))
     if problems:
         raise ConfigProblems(problems)
-    return Options(registries=options, gateway=gateways.get("gateway"), egress=gateways.get("egress"))
+    return Options(
+        registries=options,
+        gateway=beside.get("gateway"),
+        egress=beside.get("egress"),
+        coordinator=beside.get("coordinator"),
+    )
+
+
+def _beside(section: Gateway | Egress | Coordinator) -> AdapterType:
+    """The adapter type of what is no registry."""
+    kind = section.kind
+    if isinstance(section, Coordinator):
+        return loader.load(coordinators=[kind]).coordinators[kind]
+    return loader.load(gateways=[kind]).gateways[kind]

@@ -11,6 +11,7 @@ A plugin's test module subclasses `RegistryContract`, gives it a `backend` and h
 Each check is called after the rule it comes from (`test_r3_...`), and `rules_of` has the rules' own words.
 `hamlet verify-adapter` runs the same checks against a live registry. `GatewayContract` does the same for the
 rules of `GatewaySpec`; its `GatewayBackend` offers the workloads and meshes that call, and are called.
+`CoordinatorContract` has those of `CoordinatorSpec`, over a `CoordinatorBackend`.
 """
 
 import pytest
@@ -18,15 +19,26 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
-        for module in ("agents", "gateway_contract", "gateway_stage", "import_rules", "watch_rules", "watching")
+        for module in (
+            "agents",
+            "coordinator_contract",
+            "gateway_contract",
+            "gateway_stage",
+            "import_rules",
+            "watch_rules",
+            "watching",
+        )
     )
 )
 
 from hamlet_core.api.testing.backend import RegistryBackend  # noqa: E402 - after the line above, by its nature
 from hamlet_core.api.testing.contract import RegistryContract  # noqa: E402
+from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend  # noqa: E402
+from hamlet_core.api.testing.coordinator_contract import CoordinatorContract  # noqa: E402
 from hamlet_core.api.testing.gateway_backend import Connection, GatewayBackend  # noqa: E402
 from hamlet_core.api.testing.gateway_contract import GatewayContract  # noqa: E402
 from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
+from hamlet_core.api.testing.memory_coordinator import MemoryCoordinator  # noqa: E402
 from hamlet_core.api.testing.memory_gateway import MemoryGateway  # noqa: E402
 from hamlet_core.api.testing.memory_world import MemoryGatewayBackend  # noqa: E402
 from hamlet_core.api.testing.names import Names  # noqa: E402
@@ -36,8 +48,11 @@ from hamlet_core.api.testing.watching import Watching  # noqa: E402
 
 __all__ = [
     "Connection",
+    "CoordinatorBackend",
+    "CoordinatorContract",
     "GatewayBackend",
     "GatewayContract",
+    "MemoryCoordinator",
     "MemoryGateway",
     "MemoryGatewayBackend",
     "MemoryRegistry",

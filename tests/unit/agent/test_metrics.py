@@ -10,6 +10,7 @@ PEER = {
 }
 STATUS = {
     "ready": True,
+    "coordinator": {"leading": True},
     "peers": [PEER],
     "gateway": {"state": "live", "published": 3, "imported": 4},
     "registries": [{"name": "west", "publishing": {"state": "live"}, "importing": {"state": "waiting"}}],
@@ -32,6 +33,7 @@ def test_the_numbers_are_those_of_the_status():
     text = generate_latest(registry).decode()
     for line in (
         "hamlet_ready 1.0",
+        "hamlet_leading 1.0",
         "hamlet_identity_expiry_seconds 12.5",
         'hamlet_peer_imports_state{peer="east",state="live"} 1.0',
         'hamlet_peer_imports_rejected{peer="east"} 1.0',

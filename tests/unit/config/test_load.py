@@ -147,7 +147,7 @@ def test_an_error_reads_as_one_line_per_problem(write: Any) -> None:
     assert str(refused.value).splitlines() == [
         (
             f"{path}:9: listn: unknown key (did you mean listen? allowed here: mesh, identity, listen, admin, log,"
-            " plugins, registries, gateway, egress, publish, peers)"
+            " plugins, registries, gateway, egress, coordinator, publish, peers)"
         ),
         f"{path}:10: log.level: must be 'debug', 'info', 'warning' or 'error', not 'loud'",
     ]

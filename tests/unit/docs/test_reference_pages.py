@@ -96,6 +96,7 @@ def test_every_metric_is_in_the_reference_under_the_name_that_is_scraped() -> No
         ("gateway", "endpoints", "at once"),
         ("gateway", "sans", "at once"),
         ("egress", "kind", "restart"),
+        ("coordinator", "kind", "restart"),
         ("registries.NAME", "kind", "restart"),
     ],
 )

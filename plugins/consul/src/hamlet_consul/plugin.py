@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hamlet_consul import coordinator
 from hamlet_consul.gateway import ConsulGateway
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.options import ConsulOptions
@@ -27,4 +28,5 @@ def hamlet_adapters() -> list[AdapterType]:
             open=ConsulGateway,
             summary="calls out by a terminating gateway of Consul",
         ),
+        coordinator.ADAPTER,
     ]

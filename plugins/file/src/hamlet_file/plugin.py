@@ -1,4 +1,4 @@
-"""The entry point: says that this distribution provides the adapter of kind `file`."""
+"""The entry point: says that this distribution provides the adapters of kind `file`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
+from hamlet_file import coordinator
 from hamlet_file.registry import FileRegistry
 
 
@@ -18,7 +19,7 @@ class FileOptions(AdapterOptions):
 
 @hookimpl
 def hamlet_adapters() -> list[AdapterType]:
-    """Provide the adapter."""
+    """Provide the registry and the coordinator."""
     return [
         AdapterType(
             kind="file",
@@ -26,5 +27,6 @@ def hamlet_adapters() -> list[AdapterType]:
             options=FileOptions,
             open=lambda options, context: FileRegistry(options.path, context),
             summary="a folder of YAML or JSON files",
-        )
+        ),
+        coordinator.ADAPTER,
     ]

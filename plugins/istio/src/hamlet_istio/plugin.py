@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hamlet_core.api import AdapterType, hookimpl
+from hamlet_istio import coordinator
 from hamlet_istio.gateway import IstioGateway
 from hamlet_istio.gateway_options import IstioGatewayOptions
 from hamlet_istio.options import IstioOptions
@@ -27,4 +28,5 @@ def hamlet_adapters() -> list[AdapterType]:
             open=IstioGateway,
             summary="the ingress gateway of an Istio mesh, and its sidecars",
         ),
+        coordinator.ADAPTER,
     ]

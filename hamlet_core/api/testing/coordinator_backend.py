@@ -1,0 +1,33 @@
+"""What the coordinator contract needs to know of a backend, beside the adapter: how others act on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from hamlet_core.api import AdapterContext
+
+
+class CoordinatorBackend(ABC):
+    """A backend of one test, in which nobody leads yet, and the hands of everybody but the adapter."""
+
+    ttl: float
+    """Seconds for which a lead counts in the backend without being renewed, at least; what is done at once takes
+    but a part of it."""
+
+    @abstractmethod
+    def open(self, context: AdapterContext) -> object:
+        """Open a new adapter on this backend, as another agent does."""
+
+    @abstractmethod
+    def cut(self, adapter: object) -> AbstractContextManager[None]:
+        """Take the backend from this adapter alone, as a broken cable does: it can neither ask nor tell anything."""
+
+    @abstractmethod
+    def add_foreign(self, context: AdapterContext) -> str:
+        """Put something of someone else where this agent's lead would stand; return what names it."""
+
+    @abstractmethod
+    def entries(self) -> Mapping[str, object]:
+        """Everything that stands in the backend, by whatever names it, in a form that shows each change."""

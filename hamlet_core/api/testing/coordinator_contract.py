@@ -1,0 +1,253 @@
+"""The contract of a coordinator as tests. C1 to C5 are the rules of `CoordinatorSpec`, in its words.
+
+Every test acts through the hooks and through `CoordinatorBackend`. Nothing asserts how fast anything is but by
+the backend's own time-to-live. The name of a test begins with its rule: `test_c2_...` is about C2.
+"""
+
+# ruff: noqa: D102 - the name of a test is its documentation
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pluggy
+import pytest
+
+from hamlet_core.api import PROJECT, AdapterContext, CoordinatorSpec, CoordinatorUnavailable, Stop
+from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
+from hamlet_core.api.testing.leaks import grown, held
+from hamlet_core.api.testing.names import Names
+from hamlet_core.api.testing.rules import named, rules_of
+
+AT_ONCE = 0.6
+"""The share of the time-to-live by which what is done at once is done; a lead that ran out would take more."""
+ROUNDS = 5
+"""Leads that are taken one after the other, to see what each leaves behind."""
+
+
+class Candidate:
+    """An agent as far as a test needs it: an adapter that is asked on a thread of its own whether it leads."""
+
+    def __init__(self, adapter: object, context: AdapterContext, stop: Stop | None = None) -> None:
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(CoordinatorSpec)
+        manager.register(adapter)
+        manager.check_pending()
+        self.adapter, self.context, self.hooks = adapter, context, manager.hook
+        self.words: list[tuple[float, bool]] = []
+        """What it said, and when; that it ended counts as False."""
+        self.error: BaseException | None = None
+        self._stop = stop or Stop()
+        self._closed = False
+        self._thread = threading.Thread(target=self._follow, name="contract-lead", daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        try:
+            for leads in self.hooks.coordinator_lead(stop=self._stop):
+                if not self._stop.is_set():
+                    self.words.append((time.monotonic(), leads))
+        except BaseException as error:  # noqa: BLE001 - the test that waits for it says what is right
+            self.error = error
+        self.words.append((time.monotonic(), False))
+
+    @property
+    def leads(self) -> bool:
+        """Whether it leads, by its last word."""
+        return bool(self.words) and self.words[-1][1]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has nothing more to say."""
+        return not self._thread.is_alive()
+
+    def terms(self) -> list[tuple[float, float]]:
+        """From when until when it led; one that goes on ends in the future."""
+        ends = [*(moment for moment, _ in self.words[1:]), float("inf")]
+        return [(moment, end) for (moment, leads), end in zip(list(self.words), ends, strict=False) if leads]
+
+    def stop(self) -> None:
+        """Have it give up; whatever it was doing as the leader is over by now."""
+        self.words.append((time.monotonic(), False))
+        self._stop.set()
+
+    def end(self, seconds: float) -> bool:
+        """Stop it, wait, and close the adapter; whether it ended in time."""
+        self.stop()
+        self._thread.join(seconds)
+        if not self._closed:
+            self._closed = True
+            self.hooks.coordinator_close()
+        return self.ended
+
+
+class Candidates:
+    """Opens adapters as agents do, and closes what a test left open."""
+
+    def __init__(self, backend: CoordinatorBackend, directory: Path, names: Names) -> None:
+        self._backend, self._directory, self._names = backend, directory, names
+        self.all: list[Candidate] = []
+
+    def context(self, *, mesh: str = "", trust_domain: str = "") -> AdapterContext:
+        """What an agent of this mesh is told."""
+        return AdapterContext(
+            name="coordinator",
+            mesh=mesh or self._names.mesh,
+            domain=self._names.domain,
+            trust_domain=trust_domain or self._names.trust_domain,
+            directory=self._directory,
+        )
+
+    def start(self, *, mesh: str = "", trust_domain: str = "") -> Candidate:
+        """Start an agent."""
+        context = self.context(mesh=mesh, trust_domain=trust_domain)
+        self.all.append(Candidate(self._backend.open(context), context))
+        return self.all[-1]
+
+    def end_all(self) -> None:
+        """Tidy up."""
+        while self.all:
+            self.all.pop().end(2.0)
+
+
+class CoordinatorStage:
+    """The fixtures and settings of the checks; a subclass overrides `backend`, and a setting where it must."""
+
+    deadline = 90.0
+    """Seconds after which what must come true is taken not to."""
+    stop_deadline = 5.0
+    """Seconds a lead has to end. The rule says one; a busy machine gets more."""
+    names = Names()
+    """Who the agents are."""
+
+    @pytest.fixture
+    def backend(self) -> CoordinatorBackend:
+        """Return a backend in which nobody leads; the subclass knows which."""
+        message = f"{type(self).__name__} must override the fixture `backend`"
+        raise NotImplementedError(message)
+
+    @pytest.fixture
+    def candidates(self, backend: CoordinatorBackend, tmp_path: Path) -> Iterator[Candidates]:
+        """Open adapters on the backend."""
+        candidates = Candidates(backend, tmp_path, self.names)
+        yield candidates
+        candidates.end_all()
+
+    @pytest.fixture(autouse=True)
+    def _rule(self, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+        """Put the rule into the report (junit XML) of a check of ours; a plugin's own tests need none."""
+        rules = rules_of(CoordinatorSpec)
+        number, _ = named(request.node.name) if request.node.name.startswith("test_c") else ("", "")
+        if number in rules:
+            record_property("rule", f"{number}. {rules[number].text}")
+
+    def until(self, check: Callable[[], object], what: str, seconds: float = 0.0) -> None:
+        """Wait until `check()` is true."""
+        end = time.monotonic() + (seconds or self.deadline)
+        while not check():
+            assert time.monotonic() < end, f"not within {seconds or self.deadline:g} s: {what}"
+            time.sleep(0.01)
+
+    def leader_and_standby(self, candidates: Candidates) -> tuple[Candidate, Candidate]:
+        """Two agents of one mesh, and the first leads."""
+        leader = candidates.start()
+        self.until(lambda: leader.leads, "the only agent leads")
+        standby = candidates.start()
+        self.until(lambda: standby.words, "the other one says that it does not lead")
+        return leader, standby
+
+
+class CoordinatorContract(CoordinatorStage):
+    """Subclass it in a plugin's tests and override `backend` with a `CoordinatorBackend`."""
+
+    def test_c1_of_several_agents_one_leads_and_after_it_another(self, candidates: Candidates) -> None:
+        waiting = [candidates.start() for _ in range(3)]
+        agents = list(waiting)
+        while waiting:
+            self.until(lambda: any(each.leads for each in waiting), "one of them leads")
+            self.until(lambda: all(each.words for each in waiting), "each says whether it leads")
+            leader = next(each for each in waiting if each.leads)
+            waiting.remove(leader)
+            leader.stop()
+        for one, other in itertools.combinations(agents, 2):
+            for (begin, end), (start, finish) in itertools.product(one.terms(), other.terms()):
+                assert end <= start or finish <= begin, "two agents of one mesh led at the same time"
+
+    def test_c1_the_agents_of_another_mesh_lead_for_themselves(self, candidates: Candidates) -> None:
+        agents = [
+            candidates.start(),
+            candidates.start(mesh=self.names.other_peer),
+            candidates.start(trust_domain=self.names.other_trust_domain),
+        ]
+        self.until(lambda: all(each.leads for each in agents), "an agent of each mesh leads")
+
+    def test_c2_a_leader_that_cannot_renew_stops_before_another_leads(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        leader, standby = self.leader_and_standby(candidates)
+        with backend.cut(leader.adapter):
+            self.until(lambda: standby.leads or not leader.leads, "the leader stops")
+            assert not leader.leads, "another one leads, and the one that cannot renew does still"
+            assert leader.error is None or isinstance(leader.error, CoordinatorUnavailable)
+
+    def test_c2_who_cannot_reach_the_backend_does_not_lead(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        context = candidates.context()
+        adapter = backend.open(context)
+        with backend.cut(adapter):
+            candidates.all.append(agent := Candidate(adapter, context))
+            self.until(lambda: agent.leads or agent.ended, "it says that it cannot know")
+            assert not agent.terms()
+            assert isinstance(agent.error, CoordinatorUnavailable)
+
+    def test_c3_a_leader_that_is_stopped_is_followed_at_once(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        leader, standby = self.leader_and_standby(candidates)
+        leader.stop()
+        self.until(lambda: standby.leads, "the other one leads", backend.ttl * AT_ONCE)
+
+    def test_c3_a_leader_that_is_killed_is_followed(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        leader, standby = self.leader_and_standby(candidates)
+        with backend.cut(leader.adapter):
+            self.until(lambda: standby.leads, "the other one leads")
+
+    @pytest.mark.parametrize("when", ["while it leads", "while it stands by", "before it begins"])
+    def test_c4_it_ends_when_told_to(self, backend: CoordinatorBackend, candidates: Candidates, when: str) -> None:
+        if when == "before it begins":
+            stop, context = Stop(), candidates.context()
+            stop.set()
+            candidates.all.append(agent := Candidate(backend.open(context), context, stop))
+        else:
+            leader, standby = self.leader_and_standby(candidates)
+            agent = leader if when == "while it leads" else standby
+        assert agent.end(self.stop_deadline), f"it goes on {self.stop_deadline:g} s after it was stopped"
+        assert agent.error is None
+
+    def test_c4_it_leaves_nothing_behind(self, candidates: Candidates) -> None:
+        before = held()
+        for _ in range(ROUNDS):
+            agent = candidates.start()
+            self.until(lambda agent=agent: agent.words, "it says whether it leads")  # type: ignore[misc]
+            agent.end(self.stop_deadline)
+        assert not grown(before, ROUNDS, self.stop_deadline)
+
+    def test_c5_what_others_have_is_named_and_left_alone(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        name = backend.add_foreign(candidates.context())
+        before = backend.entries()
+        agent = candidates.start()
+        self.until(lambda: agent.leads or agent.ended, "it says what is in the way")
+        assert not agent.terms()
+        assert isinstance(agent.error, CoordinatorUnavailable)
+        assert name in str(agent.error)
+        agent.end(self.stop_deadline)
+        assert backend.entries() == before

@@ -1,0 +1,171 @@
+"""The coordinator of kind `consul`: the contract on a real Consul, with a cable that is cut, and its rights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hamlet_consul.coordinator import ConsulCoordinator, ConsulCoordinatorOptions
+from pydantic import ValidationError
+
+from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, Stop
+from hamlet_core.api.testing import CoordinatorBackend, CoordinatorContract
+from tests.backends.consul import Consul
+from tests.support.cable import Cable
+
+CABLES = 5
+TTL = 10.0
+CONTEXT = AdapterContext(
+    name="coordinator", mesh="west", domain="west.example", trust_domain="west.example", directory=Path("/")
+)
+KEY = "hamlet/west.example/west/leader"
+
+
+def opened(consul: Consul, context: AdapterContext = CONTEXT, **options: Any) -> ConsulCoordinator:
+    given = {"address": consul.address, "token": consul.token, "ttl": TTL} | options
+    return ConsulCoordinator(ConsulCoordinatorOptions(**given), context)
+
+
+class KeyValues(CoordinatorBackend):
+    """A Consul that each agent reaches by a cable of its own."""
+
+    ttl = TTL
+
+    def __init__(self, consul: Consul) -> None:
+        self._consul = consul
+        self._spare = [Cable(self._consul.port) for _ in range(CABLES)]  # made before a test counts what is open
+        self.cables: dict[object, Cable] = {}
+
+    def open(self, context: AdapterContext) -> object:
+        cable = self._spare.pop()
+        adapter = opened(self._consul, context, address=f"http://127.0.0.1:{cable.near}")
+        self.cables[adapter] = cable
+        return adapter
+
+    def close(self) -> None:
+        for cable in (*self._spare, *self.cables.values()):
+            cable.close()
+
+    @contextlib.contextmanager
+    def cut(self, adapter: object) -> Iterator[None]:
+        with self.cables[adapter].cut():
+            yield
+
+    def add_foreign(self, context: AdapterContext) -> str:
+        key = f"hamlet/{context.trust_domain}/{context.mesh}/leader"
+        self._consul.do("PUT", f"/v1/kv/{key}", "somebody's")
+        return key
+
+    def entries(self) -> Mapping[str, object]:
+        reply = self._consul.call("GET", "/v1/kv/?recurse")
+        return {each["Key"]: each for each in reply.body} if reply.status == 200 else {}
+
+
+def clear(consul: Consul) -> None:
+    """Leave neither keys nor sessions of a test."""
+    for session in consul.do("GET", "/v1/session/list"):
+        consul.do("PUT", f"/v1/session/destroy/{session['ID']}")
+    consul.do("DELETE", "/v1/kv/?recurse")
+
+
+@pytest.mark.timeout(240)
+class TestConsulCoordinatorContract(CoordinatorContract):
+    """C1 to C5."""
+
+    @pytest.fixture
+    def backend(self, start_consul: Callable[..., Consul]) -> Iterator[CoordinatorBackend]:
+        # One of its own: the lock delay of a session that ended lasts beyond the test.
+        backend = KeyValues(start_consul())
+        yield backend
+        backend.close()
+
+
+def test_the_session_depends_on_no_health_check_and_goes_with_the_lead(consul: Consul) -> None:
+    words = opened(consul).coordinator_lead(stop := Stop())
+    assert next(words)
+    (session,) = consul.do("GET", "/v1/session/list")
+    assert not session["NodeChecks"]
+    assert not session["ServiceChecks"]
+    (entry,) = consul.do("GET", f"/v1/kv/{KEY}")
+    assert entry["Session"] == session["ID"]
+    stop.set()
+    assert list(words) == []
+    assert consul.do("GET", "/v1/session/list") == []
+    (entry,) = consul.do("GET", f"/v1/kv/{KEY}")
+    assert "Session" not in entry
+    clear(consul)
+
+
+def test_a_lead_whose_session_was_destroyed_is_given_up(consul: Consul) -> None:
+    words = opened(consul, lock="leaders/another").coordinator_lead(stop := Stop())
+    assert next(words)
+    clear(consul)
+    assert next(words) is False
+    stop.set()
+    assert list(words) == []
+    clear(consul)
+
+
+RULES = f'key "{KEY}" {{ policy = "write" }}\nsession_prefix "" {{ policy = "write" }}\n'
+
+
+def test_the_policy_that_the_check_prints_is_enough_and_its_rights_are_needed(consul_acl: Consul) -> None:
+    def token(rules: str) -> str:
+        name = f"lead-{len(consul_acl.do('GET', '/v1/acl/policies'))}"
+        consul_acl.do("PUT", "/v1/acl/policy", {"Name": name, "Rules": rules})
+        made = consul_acl.do("PUT", "/v1/acl/token", {"Policies": [{"Name": name}]})
+        return str(made["SecretID"])
+
+    words = opened(consul_acl, token=token(RULES)).coordinator_lead(stop := Stop())
+    assert next(words)
+    stop.set()
+    assert list(words) == []
+    for rules in RULES.splitlines():
+        with pytest.raises(CoordinatorUnavailable):
+            next(opened(consul_acl, token=token(rules)).coordinator_lead(Stop()))
+    findings = opened(consul_acl, token=token(RULES.splitlines()[1])).coordinator_check()
+    assert any(RULES in each.mend for each in findings if each.severity is Severity.ERROR)
+    clear(consul_acl)
+
+
+def test_a_check_says_who_holds_the_key(consul: Consul) -> None:
+    coordinator = opened(consul)
+    before = coordinator.coordinator_check()
+    assert {each.severity for each in before} == {Severity.OK}
+    assert before[0].message == "nobody holds it"
+    words = coordinator.coordinator_lead(stop := Stop())
+    assert next(words)
+    (session,) = consul.do("GET", "/v1/session/list")
+    assert opened(consul).coordinator_check()[0].message == f"session {session['ID']} holds it"
+    stop.set()
+    assert list(words) == []
+    clear(consul)
+
+
+def test_a_consul_that_is_gone_is_a_finding(consul: Consul) -> None:
+    (finding,) = opened(consul, address="http://127.0.0.1:1").coordinator_check()
+    assert finding.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("options", [{"ttl": "9s"}, {"ttl": "61s"}, {"lock": "/a"}, {"lock": "a/"}])
+def test_options_that_consul_would_refuse_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        ConsulCoordinatorOptions(**options)  # type: ignore[arg-type]
+
+
+def test_the_mark_is_what_stands_at_the_key(consul: Consul) -> None:
+    words = opened(consul, lock="leaders/west").coordinator_lead(stop := Stop())
+    assert next(words)
+    said = consul.call("GET", "/v1/kv/leaders/west?raw").body
+    assert (said if isinstance(said, dict) else json.loads(said)) == {
+        "hamlet": "leader",
+        "trust_domain": "west.example",
+        "mesh": "west",
+    }
+    stop.set()
+    assert list(words) == []
+    clear(consul)

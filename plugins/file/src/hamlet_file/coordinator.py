@@ -1,0 +1,158 @@
+"""Who leads, by a lock on a file: for agents of one mesh on one machine, or on a folder that shares its locks.
+
+The kernel lets go of a lock when its holder ends, however it ends. A lock holds a file and not its name, so a file
+that somebody moved or removed is given up, and one that is new is led by only after the time that this takes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import Field
+
+from hamlet_core.api import (
+    AdapterContext,
+    AdapterOptions,
+    AdapterType,
+    CoordinatorUnavailable,
+    Finding,
+    Severity,
+    Stop,
+    hookimpl,
+    lead_by_renewing,
+)
+
+TTL = 4.5
+"""Seconds: a leader looks at its file several times within two thirds of it, and then has the rest to stop."""
+
+
+class FileCoordinatorOptions(AdapterOptions):
+    """The keys of a coordinator of kind `file`."""
+
+    path: Path = Field(description="Folder of the lock file, the same for all agents of the mesh; it must exist.")
+
+
+class FileCoordinator:
+    """The lock file `<trust domain>_<mesh>.leader`. Its content is its mark and never changes."""
+
+    def __init__(self, options: FileCoordinatorOptions, context: AdapterContext) -> None:
+        self._file = options.path / f"{context.trust_domain}_{context.mesh}.leader"
+        self._mark = f"hamlet: who locks this file leads mesh {context.mesh} of {context.trust_domain}\n".encode()
+        self._held: int | None = None
+        self._ripe = False
+        self._gone: float | None = None
+
+    @hookimpl
+    def coordinator_lead(self, stop: Stop) -> Iterator[bool]:
+        """Hold the lock, or wait for it."""
+        return lead_by_renewing(stop, self._claim, self._release, ttl=TTL)
+
+    @hookimpl
+    def coordinator_check(self) -> Sequence[Finding]:
+        """Say whether the file can be locked."""
+        subject = str(self._file)
+        try:
+            if self._held is None:
+                descriptor = self._opened()
+                free = _locked(descriptor, fcntl.LOCK_SH)
+                os.close(descriptor)
+                message = "nobody holds it" if free else "another agent holds it"
+            else:
+                message = "this agent holds it"
+        except CoordinatorUnavailable as error:
+            return [Finding(subject=subject, severity=Severity.ERROR, message=str(error), mend=error.mend)]
+        except OSError as error:
+            return [self._finding(error)]
+        return [Finding(subject=subject, severity=Severity.OK, message=message)]
+
+    @hookimpl
+    def coordinator_close(self) -> None:
+        """Let go of the lock."""
+        self._release()
+
+    def _finding(self, error: OSError) -> Finding:
+        said = self._unavailable(error)
+        return Finding(subject=str(self._file), severity=Severity.ERROR, message=str(said), mend=said.mend)
+
+    def _unavailable(self, error: OSError) -> CoordinatorUnavailable:
+        message = f"the lock file {self._file} cannot be used: {error.strerror or error}"
+        return CoordinatorUnavailable(message, mend="make or mount the folder, and let the agent's user write there")
+
+    def _claim(self) -> bool:
+        try:
+            if self._held is not None:
+                return self._kept(self._held)
+            descriptor = self._opened()
+            if not _locked(descriptor, fcntl.LOCK_EX) or not self._in_place(descriptor):
+                os.close(descriptor)
+                return False
+            self._held, self._gone = descriptor, None
+            return self._old_enough(descriptor)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _kept(self, descriptor: int) -> bool:
+        """Whether what we hold still is what others would lock. If not, it is held on to until we have stopped."""
+        if self._gone is None and self._in_place(descriptor):
+            return self._old_enough(descriptor)
+        now = time.monotonic()
+        self._gone = self._gone or now
+        if now - self._gone > TTL:
+            self._release()
+        return False
+
+    def _old_enough(self, descriptor: int) -> bool:
+        """Whether who held an earlier file of this name has had the time to notice that it is gone."""
+        self._ripe = self._ripe or time.time() - os.fstat(descriptor).st_mtime > TTL
+        return self._ripe
+
+    def _in_place(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._file.stat())
+        except FileNotFoundError:
+            return False
+
+    def _opened(self) -> int:
+        """The file, which is made where there is none: whole from the beginning, and never over another."""
+        if not self._file.exists():
+            fresh = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
+            fresh.write_bytes(self._mark)
+            try:
+                with suppress(FileExistsError):  # another agent was quicker
+                    os.link(fresh, self._file)
+            finally:
+                fresh.unlink()
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CLOEXEC)
+        if os.pread(descriptor, 2 * len(self._mark), 0) != self._mark:
+            os.close(descriptor)
+            message = f"{self._file} is there and is not the lock file of this mesh"
+            raise CoordinatorUnavailable(message, mend="move it away, or set another `path`")
+        return descriptor
+
+    def _release(self) -> None:
+        held, self._held, self._ripe, self._gone = self._held, None, False, None
+        if held is not None:
+            os.close(held)
+
+
+def _locked(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+ADAPTER = AdapterType(
+    kind="file",
+    role="coordinator",
+    options=FileCoordinatorOptions,
+    open=FileCoordinator,
+    summary="a lock on a file",
+)

@@ -1,0 +1,127 @@
+"""The coordinator of kind `file`: the contract on real locks, and what becomes of a file that others touch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from hamlet_file.coordinator import TTL, FileCoordinator, FileCoordinatorOptions
+
+from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, Stop
+from hamlet_core.api.testing import CoordinatorBackend, CoordinatorContract
+
+
+class Folder(CoordinatorBackend):
+    """A folder that each agent sees by a name of its own, which can be taken away. Its lock files are old."""
+
+    ttl = TTL
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._folder = root, root / "locks"
+        self._folder.mkdir()
+        self._seen: dict[object, Path] = {}
+
+    def open(self, context: AdapterContext) -> FileCoordinator:
+        name = self._root / f"seen-{len(self._seen)}"
+        name.symlink_to(self._folder)
+        adapter = FileCoordinator(FileCoordinatorOptions(path=name), context)
+        if not self.file(context).exists():
+            adapter.coordinator_check()
+            os.utime(self.file(context), (0, 0))
+        self._seen[adapter] = name
+        return adapter
+
+    def file(self, context: AdapterContext) -> Path:
+        return self._folder / f"{context.trust_domain}_{context.mesh}.leader"
+
+    @contextlib.contextmanager
+    def cut(self, adapter: object) -> Iterator[None]:
+        self._seen[adapter].unlink()
+        yield
+        self._seen[adapter].symlink_to(self._folder)
+
+    def add_foreign(self, context: AdapterContext) -> str:
+        self.file(context).write_text("somebody's notes\n")
+        return self.file(context).name
+
+    def entries(self) -> Mapping[str, object]:
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in self._folder.iterdir()}
+
+
+class TestFileCoordinatorContract(CoordinatorContract):
+    """C1 to C5."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> CoordinatorBackend:
+        return Folder(tmp_path)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> AdapterContext:
+    return AdapterContext(
+        name="coordinator", mesh="west", domain="west.example", trust_domain="west.example", directory=tmp_path
+    )
+
+
+def opened(folder: Path, context: AdapterContext) -> FileCoordinator:
+    return FileCoordinator(FileCoordinatorOptions(path=folder), context)
+
+
+def test_the_first_leader_of_a_new_file_waits_until_that_of_an_earlier_one_has_stopped(
+    tmp_path: Path, context: AdapterContext
+) -> None:
+    began, stop = time.monotonic(), Stop()
+    words = opened(tmp_path, context).coordinator_lead(stop)
+    assert [next(words), next(words)] == [False, True]
+    assert time.monotonic() - began > TTL * 0.9
+    stop.set()
+    assert list(words) == []
+
+
+def test_a_leader_whose_file_was_removed_stops(tmp_path: Path, context: AdapterContext) -> None:
+    folder = Folder(tmp_path)
+    words = folder.open(context).coordinator_lead(stop := Stop())
+    assert next(words)
+    folder.file(context).unlink()
+    assert next(words) is False
+    stop.set()
+
+
+def test_nothing_is_left_beside_the_lock_file(tmp_path: Path, context: AdapterContext) -> None:
+    opened(tmp_path, context).coordinator_check()
+    opened(tmp_path, context).coordinator_check()
+    assert [path.name for path in tmp_path.iterdir()] == ["west.example_west.leader"]
+
+
+@pytest.mark.parametrize(("make", "word"), [(False, "No such file"), (True, "is not the lock file of this mesh")])
+def test_a_folder_that_is_not_there_and_a_file_of_somebody_else_are_named(
+    tmp_path: Path, context: AdapterContext, make: bool, word: str
+) -> None:
+    folder = tmp_path / "locks"
+    if make:
+        folder.mkdir()
+        (folder / "west.example_west.leader").touch()
+    coordinator = opened(folder, context)
+    with pytest.raises(CoordinatorUnavailable, match=word) as raised:
+        next(coordinator.coordinator_lead(Stop()))
+    assert str(folder) in str(raised.value)
+    (finding,) = coordinator.coordinator_check()
+    assert finding.severity is Severity.ERROR
+    assert word in finding.message
+    assert finding.mend
+
+
+def test_a_check_says_who_holds_the_lock(tmp_path: Path, context: AdapterContext) -> None:
+    folder = Folder(tmp_path)
+    leader, standby = folder.open(context), folder.open(context)
+    said = [standby.coordinator_check()[0].message]
+    words = leader.coordinator_lead(stop := Stop())
+    assert next(words)
+    said += [leader.coordinator_check()[0].message, standby.coordinator_check()[0].message]
+    assert said == ["nobody holds it", "this agent holds it", "another agent holds it"]
+    stop.set()
+    assert list(words) == []

@@ -1,0 +1,190 @@
+"""The coordinator of kind `istio`: the contract on a real Kubernetes API with a cable that is cut, and its rights."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hamlet_istio
+import pytest
+import yaml
+from hamlet_istio.coordinator import IstioCoordinator, IstioCoordinatorOptions
+
+from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, Stop
+from hamlet_core.api.testing import CoordinatorBackend, CoordinatorContract
+from tests.backends.kubernetes import Kubernetes, OwnKubernetes
+from tests.support.cable import Cable
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+CABLES = 5
+TTL = 6.0
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+MANIFEST = Path(hamlet_istio.__file__).parent / "manifests" / "rbac-coordinator.yaml"
+CONTEXT = AdapterContext(
+    name="coordinator", mesh="west", domain="west.example", trust_domain="west.example", directory=Path("/")
+)
+
+
+@pytest.fixture
+def place(kubernetes: Kubernetes) -> Iterator[str]:
+    """A namespace of this test alone."""
+    name = kubernetes.make_namespace(f"leads-{secrets.token_hex(4)}")
+    yield name
+    kubernetes.wipe(name, LEASES)
+
+
+class Leases(CoordinatorBackend):
+    """A namespace of a Kubernetes that each agent reaches by a cable of its own. Each mesh has a Lease's name."""
+
+    ttl = TTL
+
+    def __init__(self, kubernetes: OwnKubernetes, namespace: str, folder: Path) -> None:
+        self._kubernetes, self._namespace, self._folder = kubernetes, namespace, folder
+        self._spare = [Cable(self._kubernetes.port) for _ in range(CABLES)]  # made before a test counts what is open
+        self.cables: dict[object, Cable] = {}
+
+    def open(self, context: AdapterContext) -> object:
+        cable = self._spare.pop()
+        settings = yaml.safe_load(self._kubernetes.kubeconfig.read_text())
+        for each in settings["clusters"]:
+            each["cluster"]["server"] = f"https://127.0.0.1:{cable.near}"
+        kubeconfig = self._folder / f"kubeconfig-{len(self.cables)}"
+        kubeconfig.write_text(yaml.safe_dump(settings))
+        options = IstioCoordinatorOptions(
+            kubeconfig=kubeconfig, namespace=self._namespace, ttl=TTL, lease=self._name(context)
+        )
+        adapter = IstioCoordinator(options, context)
+        self.cables[adapter] = cable
+        return adapter
+
+    @staticmethod
+    def _name(context: AdapterContext) -> str:
+        """Two trust domains with meshes of one name share no Lease: their operators name it."""
+        return f"{context.mesh}.{context.trust_domain}"
+
+    def close(self) -> None:
+        for cable in (*self._spare, *self.cables.values()):
+            cable.close()
+
+    @contextlib.contextmanager
+    def cut(self, adapter: object) -> Iterator[None]:
+        with self.cables[adapter].cut():
+            yield
+
+    def add_foreign(self, context: AdapterContext) -> str:
+        name = self._name(context)
+        self._kubernetes.put(LEASES.format(namespace=self._namespace), name, {"spec": {}})
+        return name
+
+    def entries(self) -> Mapping[str, object]:
+        found = self._kubernetes.do("GET", LEASES.format(namespace=self._namespace))["items"]
+        return {each["metadata"]["name"]: each for each in found}
+
+
+@pytest.mark.timeout(240)
+class TestIstioCoordinatorContract(CoordinatorContract):
+    """C1 to C5."""
+
+    @pytest.fixture
+    def backend(self, own_kubernetes: OwnKubernetes, place: str, tmp_path: Path) -> Iterator[CoordinatorBackend]:
+        backend = Leases(own_kubernetes, place, tmp_path)
+        yield backend
+        backend.close()
+
+
+def opened(kubernetes: Kubernetes, place: str, **options: Any) -> IstioCoordinator:
+    given = {"kubeconfig": kubernetes.kubeconfig, "namespace": place, "ttl": TTL} | options
+    return IstioCoordinator(IstioCoordinatorOptions(**given), CONTEXT)
+
+
+def lease(kubernetes: Kubernetes, place: str, name: str = "hamlet-west") -> Any:
+    return kubernetes.do("GET", f"{LEASES.format(namespace=place)}/{name}")
+
+
+def test_the_lease_says_who_holds_it_as_other_leaders_leases_do(kubernetes: Kubernetes, place: str) -> None:
+    terms = []
+    for _ in range(2):
+        words = opened(kubernetes, place).coordinator_lead(stop := Stop())
+        assert next(words)
+        terms.append(lease(kubernetes, place)["spec"])
+        stop.set()
+        assert list(words) == []
+        assert not lease(kubernetes, place)["spec"].get("holderIdentity")
+    assert terms[0]["holderIdentity"] != terms[1]["holderIdentity"]
+    assert [each["leaseTransitions"] for each in terms] == [0, 1]
+    assert terms[0]["leaseDurationSeconds"] == TTL
+    assert terms[0]["acquireTime"] < terms[1]["acquireTime"]
+
+
+def test_a_lease_of_another_trust_domain_is_in_the_way_by_name(kubernetes: Kubernetes, place: str) -> None:
+    words = opened(kubernetes, place).coordinator_lead(stop := Stop())
+    assert next(words)
+    other = AdapterContext(
+        name="coordinator", mesh="west", domain="north.example", trust_domain="north.example", directory=Path("/")
+    )
+    options = IstioCoordinatorOptions(kubeconfig=kubernetes.kubeconfig, namespace=place)
+    with pytest.raises(CoordinatorUnavailable, match="hamlet-west is there") as raised:
+        next(IstioCoordinator(options, other).coordinator_lead(Stop()))
+    assert "`lease`" in raised.value.mend
+    stop.set()
+    assert list(words) == []
+
+
+def test_the_shipped_role_is_enough_and_each_of_its_verbs_is_needed(
+    kubernetes: Kubernetes, place: str, tmp_path: Path
+) -> None:
+    kubernetes.put(f"/api/v1/namespaces/{place}/serviceaccounts", "hamlet", {})
+    role, binding = yaml.safe_load_all(MANIFEST.read_text())
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{place}"
+    for each, collection in ((role, "roles"), (binding, "rolebindings")):
+        each["metadata"]["namespace"] = place
+        for subject in each.get("subjects", ()):
+            subject["namespace"] = place
+        kubernetes.put(f"{path}/{collection}", each["metadata"]["name"], each)
+    token = kubernetes.token_for(place, "hamlet")
+    settings = yaml.safe_load(kubernetes.kubeconfig.read_text())
+    for each in settings["users"]:
+        each["user"] = {"token": token}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(settings))
+
+    def lead() -> None:
+        words = opened(kubernetes, place, kubeconfig=tmp_path / "kubeconfig").coordinator_lead(stop := Stop())
+        try:
+            assert next(words)
+        finally:
+            stop.set()
+            words.close()
+
+    lead()
+    (rule,) = role["rules"]
+    verbs = list(rule["verbs"])
+    for verb in verbs:
+        rule["verbs"] = [each for each in verbs if each != verb]
+        kubernetes.put(f"{path}/roles", role["metadata"]["name"], role)
+        if verb == "create":
+            kubernetes.wipe(place, LEASES)
+        with pytest.raises(CoordinatorUnavailable, match="403"):
+            lead()
+        rule["verbs"] = verbs
+        kubernetes.put(f"{path}/roles", role["metadata"]["name"], role)
+        lead()
+
+
+def test_a_check_says_who_holds_the_lease_and_what_is_wrong(kubernetes: Kubernetes, place: str) -> None:
+    coordinator = opened(kubernetes, place)
+    (before,) = coordinator.coordinator_check()
+    words = coordinator.coordinator_lead(stop := Stop())
+    assert next(words)
+    (during,) = coordinator.coordinator_check()
+    holder = lease(kubernetes, place)["spec"]["holderIdentity"]
+    assert [before.message, during.message] == ["nobody holds it", f"{holder} holds it"]
+    stop.set()
+    assert list(words) == []
+    nowhere = IstioCoordinatorOptions(server="https://127.0.0.1:1", token="none")  # type: ignore[arg-type]
+    (finding,) = IstioCoordinator(nowhere, CONTEXT).coordinator_check()
+    assert finding.severity is Severity.ERROR
+    assert finding.mend
