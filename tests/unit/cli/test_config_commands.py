@@ -113,6 +113,33 @@ def test_a_file_that_is_not_there_is_a_remark_and_no_fault(file: Path) -> None:
     ]
 
 
+STATIC = "gateway: {endpoints: ['gw.west.example:443'], sans: [gw.west.example]}\n"
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(
+    ("gateway", "rules", "remarked"),
+    [
+        ("", "{to: all}, {to: all, direct: true}, {to: []}, {to: all}", [0, 3]),
+        (STATIC, "{to: all}", []),
+        ("", "{to: all, direct: true}", []),
+    ],
+    ids=["no gateway", "a static gateway", "direct alone"],
+)
+def test_a_rule_that_publishes_nothing_for_want_of_a_gateway_is_a_remark(
+    file: Path, gateway: str, rules: str, remarked: list[int]
+) -> None:
+    file.write_text(f"{TEXT}{gateway}publish: [{rules}]\n")
+    done = _run(file, "config", "check", "--json")
+    assert done.exit_code == 0
+    remarks = [each for each in json.loads(done.stdout)["remarks"] if each["key"].startswith("publish")]
+    assert [each["key"] for each in remarks] == [f"publish[{number}]" for number in remarked]
+    for each in remarks:
+        assert "there is no `gateway`" in each["message"]
+        assert "direct: true" in each["mend"]
+        assert each["where"] == f"{file}:10"
+
+
 @pytest.mark.usefixtures("plugins")
 def test_all_problems_are_printed_with_their_lines_and_end_with_2(file: Path) -> None:
     file.write_text(TEXT.replace("path:", "pth:") + "  other: {kind: tyo}\nplugins: [audit]\n")
