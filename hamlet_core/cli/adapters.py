@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shlex
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -51,18 +52,21 @@ def new_adapter(name: str, directory: Path | None) -> None:
       python -m venv .venv && .venv/bin/pip install -e '.[dev]'
       .venv/bin/pytest
     """  # noqa: D301 - click reads the escape itself
-    from hamlet_core.cli.scaffold import scaffold
+    from hamlet_core.cli.scaffold import core_folder, scaffold
 
     target = directory or Path(f"hamlet-{name}")
     written = scaffold(name, target)
     click.echo(f"Wrote {target}, {len(written)} files:")
     for path in written:
         click.echo(f"  {path}")
+    core = core_folder()
+    first = f"\n  .venv/bin/pip install {shlex.quote(str(core))}" if core else ""
     click.echo(
         f"""
 Next:
-  cd {target}
-  python -m venv .venv && .venv/bin/pip install -e '.[dev]'
+  cd {shlex.quote(str(target))}
+  python -m venv .venv{first}
+  .venv/bin/pip install -e '.[dev]'
   .venv/bin/pytest             the contract, on the registry in memory
   .venv/bin/hamlet plugins     it is installed
 Then replace store.py with the real registry, and tests/backend.py with what others do to it."""

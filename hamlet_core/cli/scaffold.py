@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from string import Template
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import hamlet_core
 from hamlet_core.api import PROJECT, ConfigError, HamletError, RegistrySpec
@@ -98,6 +101,20 @@ def project(kind: str) -> dict[PurePosixPath, str]:
         for template, path in FILES.items()
     }
     return texts | {PurePosixPath(path.format(package=package)): "" for path in _EMPTY}
+
+
+def core_folder() -> Path | None:
+    """The folder that hamlet-core was installed from, where it did not come from an index and is there still.
+
+    The project depends on hamlet-core; whoever has it from a checkout finds it on no index before a release.
+    pip records the origin in direct_url.json, as the specification "Recording the Direct URL Origin" has it.
+    """
+    recorded = importlib.metadata.distribution(f"{PROJECT}-core").read_text("direct_url.json")
+    origin = json.loads(recorded) if recorded else {}
+    if "dir_info" not in origin:
+        return None
+    folder = Path(url2pathname(urlsplit(origin["url"]).path))
+    return folder if folder.is_dir() else None
 
 
 def _contract(hook: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import inspect
 import os
 import subprocess
@@ -93,6 +94,33 @@ def test_it_is_written_where_one_stands_by_default(tmp_path: Path, monkeypatch: 
         "hamlet plugins",
     ):
         assert said in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("origin", "first"),
+    [
+        (None, False),
+        ('{"url": "https://packages.example/hamlet_core.whl", "archive_info": {}}', False),
+        ('{"url": "https://code.example/hamlet.git", "vcs_info": {"vcs": "git", "commit_id": "1"}}', False),
+        ('{"url": "FOLDER", "dir_info": {}}', True),
+        ('{"url": "FOLDER", "dir_info": {"editable": true}}', True),
+        ('{"url": "FOLDER/gone", "dir_info": {}}', False),
+    ],
+)
+def test_a_core_that_came_from_a_folder_is_installed_from_there_first(
+    origin: str | None, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "check out"
+    checkout.mkdir()
+    recorded = origin and origin.replace("FOLDER", checkout.as_uri())
+    monkeypatch.setattr(importlib.metadata.PathDistribution, "read_text", lambda *_: recorded)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
+    done = new_adapter("shelf", "--directory", str(tmp_path / "made"))
+    assert done.exit_code == 0, done.output
+    step = f".venv/bin/pip install '{checkout}'\n"
+    assert (step in done.stdout) is first
+    assert done.stdout.count("pip install") == 1 + first
+    assert done.stdout.index(step if first else "-e '.[dev]'") <= done.stdout.index("-e '.[dev]'")
 
 
 @pytest.mark.parametrize(
