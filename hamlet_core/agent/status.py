@@ -5,7 +5,7 @@ It reads the parts and changes nothing but its own memory of since when a state 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -192,6 +192,12 @@ class Reporter:
             "retrying": status.retrying if status else 0,
         }
 
+    def _rejected_by(self, peer: str) -> Mapping[str, str]:
+        """What of ours the peer refuses now: its reasons by name."""
+        peering = self._agent.peerings.get(peer)
+        stream = peering.owner_stream if peering is not None else None
+        return stream.owner.status().rejected if stream is not None and stream.owner is not None else {}
+
     def _spoken(self, peer: str) -> tuple[Codec, ...]:
         """The protocol version that is spoken with a peer, or may be when it comes up."""
         peering = self._agent.peerings.get(peer)
@@ -226,6 +232,7 @@ class Reporter:
         """What `hamlet services --json` prints: what is published to each peer and imported from each."""
         agent = self._agent
         views = agent.publication.views
+        rejected = {to: self._rejected_by(to) for to in views}
         published = [
             {
                 "peer": to,
@@ -234,6 +241,7 @@ class Reporter:
                 "protocols": sorted({instance.protocol for instance in service.instances}),
                 "sans": list(service.sans),
                 "waits": agent.publication.waits(to, name),
+                "rejected": rejected[to].get(name, ""),
                 "losses": [f"{codec.api}: {loss}" for codec in self._spoken(to) for loss in codec.losses(service)],
             }
             for to, view in sorted(views.items())

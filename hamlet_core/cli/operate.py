@@ -233,7 +233,8 @@ def _show_services(console: Console, document: dict[str, Any]) -> None:
     if "published" in document:
         rows = [
             (row["peer"], row["service"], ", ".join(row["protocols"]), row["endpoints"],
-             "; ".join(filter(None, [row["waits"], *row["losses"]])))
+             "; ".join(filter(None, [row["rejected"] and f"refused by the peer: {row['rejected']}", row["waits"],
+                                     *row["losses"]])))
             for row in document["published"]
         ]  # fmt: skip
         console.print(table("published to", "service", "protocols", "endpoints", "remarks", rows=rows))
