@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hamlet_core.agent.admin import Document, Method
 from hamlet_core.agent.agent import Agent
+from hamlet_core.agent.findings import state_findings
 from hamlet_core.agent.leadership import Leadership
 from hamlet_core.agent.preview import preview
 from hamlet_core.agent.status import Reporter
@@ -88,7 +89,7 @@ class Control:
             for finding in findings
         ]
         own = agent.identity.findings(datetime.now(UTC), trust_domain=agent.config.mesh.trust_domain)
-        own += self._links() + self._orphans()
+        own += [*self._links(), *state_findings(self._reporter.status()), *self._orphans()]
         own += await self._leadership.check() if self._leadership is not None else []
         return {"findings": [{"registry": "", **asdict(finding)} for finding in own] + adapters}
 

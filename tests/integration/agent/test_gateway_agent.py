@@ -166,6 +166,9 @@ async def test_status_metrics_and_check_tell_of_the_gateway(two, west, gateways)
         assert _metrics(western)["hamlet_gateway_up"] == 0.0
         findings = (await control["check"]({}))["findings"]
         assert [each["message"] for each in findings if each["subject"] == "memory"] == ["out of reach"]
+        (own,) = [each for each in findings if each["subject"] == "gateway (memory)"]
+        assert own["severity"] == "error"
+        assert "out of reach" in own["message"]
     await eventually(lambda: western.reporter.status()["gateway"]["state"] == "live")
     document = await control["services"]({})
     assert {each["service"]: each["waits"] for each in document["published"]} == {
@@ -194,6 +197,14 @@ async def test_refusals_stand_in_status_with_their_reasons(two, west, east, gate
     await eventually(lambda: "no port is free" in repr(eastern.peer("west")["imports"]["rejected"]))
     rejected = await eventually(lambda: western.peer("east")["exports"]["rejected"], what="the owner hears of it")
     assert "no port is free" not in repr(rejected)
+    control = Control(western.agent, western.reporter, western.reload).methods()
+    said = [each["message"] for each in (await control["check"]({}))["findings"] if each["severity"] == "warning"]
+    assert len(said) == 2
+    assert any("services of ours that it refuses: 1: users.west.example" in each for each in said)
+    assert any("not published: 1: cart" in each and "no such port" in each for each in said)
+    rows = {row["service"]: row["rejected"] for row in (await control["services"]({}))["published"]}
+    assert rows["users.west.example"] == rejected["users.west.example"]
+    assert rows["orders.west.example"] == ""
     assert east.imported_names("west") == {"orders.west.example"}
 
 

@@ -1,0 +1,81 @@
+"""What `hamlet check` says of the agent's own state: the document of `hamlet status` in, findings out.
+
+Whatever makes status look unwell is told here with what to do about it; no part is asked anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hamlet_core.api import Finding, Severity
+
+SHOWN = 3
+"""So many services are named in one finding; there may be thousands."""
+
+
+def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge the gateway, the peers' services and what is not published; what is well is not mentioned."""
+    if status["gateway"]:
+        yield from _gateway(status["gateway"])
+    for peer in status["peers"]:
+        yield from _peer(peer)
+    unpublished = {f"{each['service']} ({each['registry']})": each["reason"] for each in status["unpublished"]}
+    if unpublished:
+        yield Finding(
+            subject="publish",
+            severity=Severity.WARNING,
+            message=f"not published: {_named(unpublished)}",
+            mend="mend what the reason names; `hamlet status` lists them all",
+        )
+
+
+def _gateway(gateway: Mapping[str, Any]) -> Iterator[Finding]:
+    subject = f"gateway ({gateway['kind']})"
+    if gateway["state"] == "waiting":
+        yield Finding(
+            subject=subject,
+            severity=Severity.ERROR,
+            message=f"it takes nothing new: {gateway['error']}",
+            mend="mend what it says; it is asked again by itself",
+        )
+    elif gateway["state"] == "connecting":
+        yield Finding(
+            subject=subject,
+            severity=Severity.WARNING,
+            message="it has not said yet how it is reached",
+            mend="wait; if it stays so, look at the gateway's own log",
+        )
+
+
+def _peer(peer: Mapping[str, Any]) -> Iterator[Finding]:
+    subject = f"peer {peer['name']}"
+    held = {name: each["reason"] for name, each in peer["imports"]["held"].items()}
+    if held:
+        yield Finding(
+            subject=subject,
+            severity=Severity.WARNING,
+            message=f"removals held: {_named(held)}",
+            mend=f"if they are meant, `hamlet confirm {peer['name']}` lets them pass",
+        )
+    if peer["imports"]["rejected"]:
+        yield Finding(
+            subject=subject,
+            severity=Severity.WARNING,
+            message=f"services of it that we refuse: {_named(peer['imports']['rejected'])}",
+            mend=f"change peers.{peer['name']} if they are welcome; else its operator may publish them otherwise",
+        )
+    if peer["exports"]["rejected"]:
+        yield Finding(
+            subject=subject,
+            severity=Severity.WARNING,
+            message=f"services of ours that it refuses: {_named(peer['exports']['rejected'])}",
+            mend="mend what the reason names, or ask the peer's operator",
+        )
+
+
+def _named(reasons: Mapping[str, str]) -> str:
+    """How many there are, and the first of them, each with its reason."""
+    names = sorted(reasons)
+    shown = "; ".join(f"{name}: {reasons[name]}" for name in names[:SHOWN])
+    return f"{len(names)}: {shown}" + (f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

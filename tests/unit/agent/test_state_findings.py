@@ -1,0 +1,88 @@
+"""What `hamlet check` says of the agent's own state."""
+
+from __future__ import annotations
+
+import pytest
+
+from hamlet_core.agent.findings import SHOWN, state_findings
+from hamlet_core.api import Severity
+
+GATEWAY = {"kind": "envoy", "state": "live", "error": ""}
+HELD = {"since": "2026-03-01T08:00:00.000+00:00", "reason": "so many at once"}
+
+
+def status(*, gateway=None, held=None, refused=None, refuses=None, unpublished=()):
+    peer = {
+        "name": "east",
+        "imports": {"held": held or {}, "rejected": refused or {}},
+        "exports": {"rejected": refuses or {}},
+    }
+    return {"gateway": gateway, "peers": [peer], "unpublished": list(unpublished)}
+
+
+def test_what_is_well_is_not_mentioned():
+    assert list(state_findings(status())) == []
+    assert list(state_findings(status(gateway=GATEWAY))) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "subject", "severity", "message", "mend"),
+    [
+        (
+            status(gateway=GATEWAY | {"state": "waiting", "error": "it has ended"}),
+            "gateway (envoy)",
+            Severity.ERROR,
+            "it has ended",
+            "by itself",
+        ),
+        (
+            status(gateway=GATEWAY | {"state": "connecting"}),
+            "gateway (envoy)",
+            Severity.WARNING,
+            "not said yet",
+            "wait",
+        ),
+        (
+            status(held={"a.east.example": HELD}),
+            "peer east",
+            Severity.WARNING,
+            "held: 1: a.east.example: so many at once",
+            "`hamlet confirm east`",
+        ),
+        (
+            status(refused={"a.east.example": "not accepted"}),
+            "peer east",
+            Severity.WARNING,
+            "we refuse: 1: a.east.example: not accepted",
+            "peers.east",
+        ),
+        (
+            status(refuses={"a.west.example": "not welcome"}),
+            "peer east",
+            Severity.WARNING,
+            "it refuses: 1: a.west.example: not welcome",
+            "operator",
+        ),
+        (
+            status(unpublished=[{"service": "a", "registry": "local", "reason": "no gateway"}]),
+            "publish",
+            Severity.WARNING,
+            "not published: 1: a (local): no gateway",
+            "`hamlet status`",
+        ),
+    ],
+    ids=["gateway waits", "gateway is silent", "held", "we refuse", "the peer refuses", "not published"],
+)
+def test_what_is_unwell_is_one_finding_with_its_mend(document, subject, severity, message, mend):
+    (finding,) = state_findings(document)
+    assert (finding.subject, finding.severity) == (subject, severity)
+    assert message in finding.message
+    assert mend in finding.mend
+
+
+def test_of_many_services_the_first_are_named_and_the_others_counted():
+    refused = {f"s{number}.east.example": f"reason {number}" for number in range(SHOWN + 2)}
+    (finding,) = state_findings(status(refused=refused))
+    assert f"refuse: {SHOWN + 2}: s0.east.example: reason 0; s1" in finding.message
+    assert finding.message.endswith("; and 2 more")
+    assert f"reason {SHOWN}" not in finding.message
