@@ -28,7 +28,8 @@ METRICS = {
     "hamlet_registry_importing": "1 while the registry takes imports.",
     "hamlet_gateway_up": "1 while the gateway takes routes; only where a plugin drives it.",
     "hamlet_gateway_routes": "Routes that the gateway leads, into this mesh (published) and out of it (imported).",
-    "hamlet_refused_callers": "Callers turned away because no peer's bundle vouches for them.",
+    "hamlet_gateway_refused": "Routes that the gateway refuses: services that are not published for that reason.",
+    "hamlet_refused_callers": "Callers turned away after the TLS handshake: they are no peer, or not any more.",
     "hamlet_task_crashes": "Crashes of the agent's own tasks.",
 }
 """Every metric there is, and what it means (`_total` is added to the last two)."""
@@ -75,6 +76,7 @@ class StatusCollector(Collector):
             yield _gauge("hamlet_gateway_up", [], [([], float(gateway["state"] == "live"))])
             routes = [([way], float(gateway[way])) for way in ("published", "imported")]
             yield _gauge("hamlet_gateway_routes", ["way"], routes)
+            yield _gauge("hamlet_gateway_refused", [], [([], _number(gateway["refused"]))])
         yield _counter("hamlet_refused_callers", [], [([], float(status["refused_callers"]))])
         yield _counter("hamlet_task_crashes", ["task"], [([k], float(v)) for k, v in status["crashes"].items()])
 

@@ -12,7 +12,7 @@ STATUS = {
     "ready": True,
     "coordinator": {"leading": True},
     "peers": [PEER],
-    "gateway": {"state": "live", "published": 3, "imported": 4},
+    "gateway": {"state": "live", "published": 3, "imported": 4, "refused": {"orders.west.example": "why"}},
     "registries": [{"name": "west", "publishing": {"state": "live"}, "importing": {"state": "waiting"}}],
     "refused_callers": 6,
     "crashes": {"link east": 1},
@@ -45,6 +45,7 @@ def test_the_numbers_are_those_of_the_status():
         "hamlet_gateway_up 1.0",
         'hamlet_gateway_routes{way="published"} 3.0',
         'hamlet_gateway_routes{way="imported"} 4.0',
+        "hamlet_gateway_refused 1.0",
         "hamlet_refused_callers_total 6.0",
         'hamlet_task_crashes_total{task="link east"} 1.0',
     ):
