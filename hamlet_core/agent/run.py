@@ -118,6 +118,8 @@ class Process:
         )
         self._stop = asyncio.Event()
         self._reload_asked = asyncio.Event()
+        self._reload_refused = ""
+        """Why the configuration was not taken over when it was last asked for; an empty string when it was."""
 
     async def run(self) -> None:
         """Start, wait for the signal to stop, stop."""
@@ -183,7 +185,8 @@ class Process:
             await turn.stop()
 
     async def _answer(self, method: str, request: Document) -> Document:
-        return await self._turn.methods(self._reload)[method](request)
+        document = await self._turn.methods(self._reload)[method](request)
+        return document | {"reload_refused": self._reload_refused} if method == "status" else document
 
     def _metrics(self, loop: asyncio.AbstractEventLoop) -> CollectorRegistry:
         async def status() -> Document:
@@ -222,7 +225,12 @@ class Process:
 
     async def _reload(self) -> None:
         turn = self._turn
-        await turn.reload(await asyncio.to_thread(load.read, turn.loaded.path))
+        try:
+            await turn.reload(await asyncio.to_thread(load.read, turn.loaded.path))
+        except HamletError as error:
+            self._reload_refused = f"{error} ({error.mend})" if error.mend else str(error)
+            raise
+        self._reload_refused = ""
 
     async def _follow_file(self) -> None:
         path = self._turn.loaded.path.absolute()

@@ -133,6 +133,9 @@ def _expired(document: dict[str, Any]) -> bool:
 def _show_status(console: Console, document: dict[str, Any]) -> None:
     title = Text.assemble(("mesh ", ""), (document["mesh"], "bold"), f"  {document['trust_domain']}")
     console.print(title, Text(f"listening on {document['listen']}, up {ago(document['started'])}"), sep="  ")
+    if document["reload_refused"]:
+        refusal = f"the running agent has not taken over this configuration: {document['reload_refused']}"
+        console.print(styled(refusal, "yellow"))
     if _expired(document):
         console.print(
             styled(f"our certificate expired {ago(document['identity_expires'])} ago: peers refuse us", "red")

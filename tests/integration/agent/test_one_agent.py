@@ -10,10 +10,12 @@ import threading
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
 from hamlet_core.agent import run as process
 from hamlet_core.agent.agent import Agent
 from hamlet_core.api import HamletError
+from hamlet_core.cli import main
 from hamlet_core.config import load
 from tests.support.meshes import Mesh, eventually, running
 from tests.support.scripted import ack, dialling, service_two, serving, subscribe_two, upsert
@@ -233,3 +235,37 @@ async def test_a_process_takes_over_a_configuration_on_a_signal_and_ends_on_anot
     await asyncio.wait_for(running_, 60)
     assert not path.exists()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hamlet-watch")]
+
+
+async def test_why_a_configuration_was_not_taken_over_is_told_by_status_until_one_is(west, east):
+    from hamlet_core.agent.admin import call
+
+    west.configure({})
+    running_ = asyncio.create_task(process.Process(load.read(west.config_path), watch=False).run())
+    path = west.folder / "hamlet.sock"
+
+    async def told(expected):
+        async with asyncio.timeout(30):
+            while expected not in (said := await asyncio.to_thread(call, path, "status", {}))["reload_refused"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return said
+
+    await eventually(path.exists)
+    assert (await told(""))["reload_refused"] == ""
+    west.configure({"east": east.peer()}, listen="127.0.0.1:1")
+    signal.raise_signal(signal.SIGHUP)
+    said = await told("listen cannot change while the agent runs")
+    assert "restart the agent" in said["reload_refused"]
+    assert said["peers"] == [], "nothing of it is in force"
+    shown = await asyncio.to_thread(
+        CliRunner().invoke, main, ["-c", str(west.config_path), "status"], prog_name="hamlet"
+    )
+    assert "has not taken over this configuration: listen cannot change" in " ".join(shown.output.split())
+    west.configure({"east": east.peer()})
+    signal.raise_signal(signal.SIGHUP)
+    async with asyncio.timeout(30):
+        while (said := await asyncio.to_thread(call, path, "status", {}))["reload_refused"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert [peer["name"] for peer in said["peers"]] == ["east"]
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(running_, 60)
