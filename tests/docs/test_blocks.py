@@ -186,7 +186,7 @@ def check_unit(block: Block, folder: Path) -> None:
 # --- the rest ----------------------------------------------------------------------------------------------
 
 POLICY = re.compile(
-    r'(agent|key|node|service)(_prefix)? "[^"]*" \{( (policy|intentions) = "(read|write|deny)")+ \}'
+    r'(agent|key|node|service|session)(_prefix)? "[^"]*" \{( (policy|intentions) = "(read|write|deny)")+ \}'
     r'|operator = "(read|write)"'
 )
 
