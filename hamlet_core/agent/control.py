@@ -20,9 +20,7 @@ from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.options import adapter_options
 from hamlet_core.plugins.port import RegistryPort
 
-LOOK_AT_PEER = (
-    "ask the peer's operator whether its agent runs, lists us, and has our bundle; its log says why it refuses"
-)
+LOOK_AT_PEER = "ask the peer's operator whether its agent runs, lists us, and has our bundle and not another one"
 LEAVE_WITHIN = timedelta(seconds=20)
 """How long `hamlet leave` waits for the registries before it says that they are still at it."""
 METHODS = ("ping", "status", "services", "plan", "check", "confirm", "leave", "reload")
