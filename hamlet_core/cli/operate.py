@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -316,7 +318,8 @@ def _offline(loaded: Loaded) -> list[dict[str, Any]]:
 
     from hamlet_core.agent.unattended import findings
 
-    return [asdict(finding) for finding in findings(loaded)]
+    with redirect_stdout(sys.stderr):  # what a part of the agent logs is no part of the document
+        return [asdict(finding) for finding in findings(loaded)]
 
 
 def _show_findings(console: Console, findings: list[dict[str, Any]]) -> None:

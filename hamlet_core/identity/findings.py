@@ -94,7 +94,8 @@ def wrong_bundle_findings(
     What is our authority's too would let our own certificates pass for the peer's. An authority says its trust
     domain by a URI SAN (X.509-SVID, section 3.1); one without, and a peer without `trust_domain`, are not judged.
     """
-    mend = f"ask the operator of {peer} for its bundle.pem and put that, and nothing else, into {bundle.source}"
+    # The file may be the one that identity.bundle names: it must not be overwritten.
+    mend = f"ask the operator of {peer} for its bundle.pem, and let peers.{peer}.bundle name a file of that alone"
     ours = set(own.certificates) if own is not None else set()
     for certificate in dict.fromkeys(bundle.certificates):
         name = certificate.subject.rfc4514_string()

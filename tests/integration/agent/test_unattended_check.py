@@ -58,6 +58,11 @@ def west(tmp_path):
     return Mesh(root=tmp_path, name="west")
 
 
+@pytest.fixture
+def east(tmp_path):
+    return Mesh(root=tmp_path, name="east")
+
+
 def check(mesh, *, expect):
     done = CliRunner().invoke(main, ["-c", str(mesh.config_path), "check", "--json"], prog_name="hamlet")
     assert done.exit_code == expect, done.output
@@ -107,3 +112,11 @@ def test_options_that_an_adapter_does_not_take_end_it_as_a_wrong_configuration(w
 def test_without_a_gateway_certificates_are_looked_at_alone(west):
     west.configure({})
     assert set(found(check(west, expect=0))) == {"identity", "agent"}
+
+
+def test_what_the_parts_log_is_no_part_of_the_document(west, east):
+    west.configure({"east": east.peer(bundle="none.pem")})
+    subject = str(west.folder / "none.pem")
+    done = check(west, expect=1)
+    assert found(done)[subject][0] == "error"
+    assert "certificate file is not usable" in done.stderr

@@ -442,7 +442,7 @@ def test_our_own_authority_in_a_peers_bundle_is_an_error_with_a_mend(files):
     (finding,) = errors
     assert finding.subject == "peer south"
     assert "one of our own" in finding.message
-    assert "operator of south" in finding.mend
+    assert "let peers.south.bundle name a file" in finding.mend
 
 
 def _authority_of(*uris):
