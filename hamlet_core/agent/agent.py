@@ -171,7 +171,7 @@ class Agent:
             return f"waiting for the first report of registry {', '.join(silent)}"
         if self.publication.ready or self.gateway is None:
             return ""
-        reason = self.gateway.ingress_error or self.gateway.error or "it has not answered yet"
+        reason = self.gateway.error or self.gateway.ingress_error or "it has not answered yet"
         return f"waiting for the gateway: {reason}"
 
     async def start(self) -> None:

@@ -79,7 +79,7 @@ class Control:
         del request
         agent = self._agent
         asked: list[tuple[str, RegistryPort | GatewayPort]] = list(agent.ports.items())
-        asked += [("", port) for port in agent.gateway.ports] if agent.gateway is not None else []
+        asked += [(port.title, port) for port in agent.gateway.ports] if agent.gateway is not None else []
         checks = await asyncio.gather(*(_checked(port) for _, port in asked))
         adapters = [
             {"registry": name, **asdict(finding)}
