@@ -194,6 +194,7 @@ class Agent:
             for gateway in self.gateway.ports:
                 self.supervisor.start(gateway.title, partial(self.gateway.run, gateway))
             self.supervisor.start("ingress", self.gateway.follow_ingress)
+            self.supervisor.start("egress", self.gateway.follow_egress)
         self.supervisor.start("certificates", lambda: self.identity.watch(self.certificates_changed))
         self.supervisor.start("rule times", self._follow_rule_times)
 

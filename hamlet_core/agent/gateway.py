@@ -128,6 +128,22 @@ class Gateway:
             else:
                 return
 
+    async def follow_egress(self) -> None:
+        """Watch for ever whether an egress of its own is there; what it says of an ingress means nothing."""
+        attempt, port = 0, self.egress
+        while port is not None and port is not self.port:
+            try:
+                async with aclosing(port.ingress()) as found:
+                    async for _ in found:
+                        attempt = 0
+                        self._well(port, "watch")
+            except (GatewayUnavailable, AdapterError) as error:
+                self._failed(port, "watch", str(error))
+                await asyncio.sleep(backoff.delay(attempt, RETRY_CAP))
+                attempt += 1
+            else:
+                return
+
     async def run(self, port: GatewayPort) -> None:
         """Keep trust and the routes into this mesh as they should be at `port`, one of `ports`; for ever."""
         attempt, wake, back = 0, self._wakes[port], self._backs[port]

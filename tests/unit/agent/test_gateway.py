@@ -629,3 +629,22 @@ async def test_with_one_registry_down_the_others_are_written_and_no_route_goes(i
         down.imports = imports
         await until(lambda: not any(lane.error for lane in importer.lanes))
         await until(lambda: ImportKey("east", "old.east.example") not in it.memory.imported)
+
+
+async def test_an_egress_of_its_own_that_is_gone_is_told_although_nothing_is_asked_of_it(make, monkeypatch):
+    monkeypatch.setattr("hamlet_core.backoff.delay", lambda *_, **__: 0.01)
+    it = make(egress=True)
+    following = asyncio.create_task(it.gateway.follow_egress())
+    try:
+        await asyncio.sleep(0)
+        with it.outside.outage():
+            await until(lambda: "egress (memory)" in it.gateway.error, "it is told")
+        await until(lambda: not it.gateway.error, "and so is its return")
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_the_gateway_that_leads_both_ways_is_followed_once(make):
+    it = make()
+    await asyncio.wait_for(it.gateway.follow_egress(), 10)
