@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import select
+import selectors
 import socket
 import socketserver
 import ssl
@@ -262,9 +262,13 @@ class ConnectProxy:
         """Carry bytes both ways until one side ends. By one thread: a TLS socket is not for two at a time."""
         ends = {near: far, far: near}
         self._ends |= ends.keys()
+        ready = selectors.DefaultSelector()
+        for end in ends:
+            ready.register(end, selectors.EVENT_READ)
         try:
             while True:
-                for source in select.select([near, far], [], [])[0]:
+                for source in [key.fileobj for key, _ in ready.select()]:
+                    assert isinstance(source, socket.socket)
                     part = source.recv(65536)
                     while isinstance(source, ssl.SSLSocket) and source.pending():
                         part += source.recv(65536)
@@ -272,6 +276,7 @@ class ConnectProxy:
                         return
                     ends[source].sendall(part)
         finally:
+            ready.close()
             self._ends -= ends.keys()
 
     def close(self) -> None:

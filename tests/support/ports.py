@@ -2,7 +2,7 @@
 
 They lie below the range from which the kernel takes the ports of outgoing connections, so no connection of a
 test that runs beside can sit on one, and each is reserved among processes by the name of a Unix socket, which
-is free again when the process that asked has ended.
+is free again when the process that asked has ended, or has asked for many others since.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from pathlib import Path
 
 LOWEST = 10_240
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_HELD = 300
+"""So many reservations a process keeps, the latest ones: each costs it a file descriptor."""
 _reserved: dict[int, socket.socket] = {}
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports, free now and this process's alone until it ends."""
+    """`count` different ports, free now, and this process's alone for as long as it matters."""
     return [free_port() for _ in range(count)]
 
 
 def free_port() -> int:
-    """A port, free now and this process's alone until it ends."""
+    """A port, free now, and this process's alone for as long as it matters."""
     highest = int(_EPHEMERAL.read_text().split()[0])
     for port in random.SystemRandom().sample(range(LOWEST, highest), highest - LOWEST):
         if port not in _reserved and _reserve(port):
@@ -32,7 +34,7 @@ def free_port() -> int:
 
 
 def free_range(count: int) -> int:
-    """The first of `count` ports in a row, all of them free now and this process's alone until it ends."""
+    """The first of `count` ports in a row, all of them free now; as `free_port`."""
     highest = int(_EPHEMERAL.read_text().split()[0]) - count
     for first in random.SystemRandom().sample(range(LOWEST, highest), highest - LOWEST):
         wanted = range(first, first + count)
@@ -54,4 +56,6 @@ def _reserve(port: int) -> bool:
         reservation.close()
         return False
     _reserved[port] = reservation
+    if len(_reserved) > _HELD:
+        _reserved.pop(next(iter(_reserved))).close()
     return True

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hamlet_consul.coordinator import ConsulCoordinatorOptions
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.options import ConsulOptions, Outside
 from hamlet_consul.plugin import hamlet_adapters
@@ -87,9 +88,13 @@ def test_the_token_is_not_shown() -> None:
     assert "hidden-in-here" not in repr(ConsulOptions(token="hidden-in-here"))  # type: ignore[arg-type]
 
 
-def test_kind_consul_is_a_registry_and_a_gateway() -> None:
+def test_kind_consul_is_a_registry_a_gateway_and_a_coordinator() -> None:
     found = [(adapter.kind, adapter.role, adapter.options) for adapter in hamlet_adapters()]
-    assert found == [("consul", "registry", ConsulOptions), ("consul", "gateway", ConsulGatewayOptions)]
+    assert found == [
+        ("consul", "registry", ConsulOptions),
+        ("consul", "gateway", ConsulGatewayOptions),
+        ("consul", "coordinator", ConsulCoordinatorOptions),
+    ]
 
 
 def test_the_readme_has_every_option_with_its_default_and_meaning() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hamlet_istio.access import ClusterOptions
+from hamlet_istio.coordinator import IstioCoordinatorOptions
 from hamlet_istio.gateway_options import EgressOptions, IngressOptions, IstioGatewayOptions
 from hamlet_istio.options import IstioOptions, TlsOrigination
 from pydantic import BaseModel, ValidationError
@@ -95,13 +96,19 @@ def listed(text: str) -> dict[str, str]:
     return {key: default.strip().replace("`", "") for key, default in rows if key != "kind"}
 
 
-REGISTRY, _, GATEWAY = README.read_text().partition("## The gateway")
+REGISTRY, _, _REST = README.read_text().partition("## The gateway")
+GATEWAY, _, LEADER = _REST.partition("## Which agent leads")
 
 
 def test_the_readme_lists_every_option_with_its_default() -> None:
     found = listed(REGISTRY)
     assert found == dict(keys(IstioOptions))
     assert set(TlsOrigination.model_fields) == {key[4:] for key in found if key.startswith("tls.")}
+
+
+def test_the_readme_lists_every_option_of_the_coordinator() -> None:
+    own = IstioCoordinatorOptions.model_fields.keys() - ClusterOptions.model_fields.keys()
+    assert set(listed(LEADER)) == own
 
 
 def test_the_readme_lists_every_option_of_the_gateway_with_its_default_or_says_that_it_is_the_registrys() -> None:
