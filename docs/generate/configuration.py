@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 from docs.generate.notice import NOTICE
 from hamlet_core.agent.agent import FIXED_KEYS, RELINK_KEYS
 from hamlet_core.api import format_duration
+from hamlet_core.config.driven import Egress, Gateway
 from hamlet_core.config.keys import name_of, plain
-from hamlet_core.config.model import Config, Egress, Gateway, Peer
+from hamlet_core.config.model import Config, Peer
 
 CONFIGURATION = """\
 # Configuration: hamlet.yaml

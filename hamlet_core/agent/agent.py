@@ -20,16 +20,17 @@ from hamlet_core.agent.importer import Importer, Lane
 from hamlet_core.agent.publisher import Publisher
 from hamlet_core.agent.supervise import Supervisor
 from hamlet_core.api import AdapterContext, Batch, ConfigError, HamletError, Ingress, Snapshot
+from hamlet_core.config.driven import Egress
+from hamlet_core.config.driven import Gateway as GatewaySettings
 from hamlet_core.config.load import Loaded
-from hamlet_core.config.model import Config, Egress, Peer
-from hamlet_core.config.model import Gateway as GatewaySettings
+from hamlet_core.config.model import Config, Peer
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.plugins import loader
 from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.opening import open_gateway, open_registry
 from hamlet_core.plugins.options import adapter_options
-from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.plugins.registry_port import RegistryPort
 from hamlet_core.publish.catalog import Catalog, Payload, Subscription
 from hamlet_core.publish.policy import Policy
 from hamlet_core.publish.publication import Publication

@@ -18,7 +18,7 @@ from hamlet_core.api import Finding, HamletError, Severity
 from hamlet_core.config import load
 from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.options import adapter_options
-from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.plugins.registry_port import RegistryPort
 
 LOOK_AT_PEER = "ask the peer's operator whether its agent runs, lists us, and has our bundle and not another one"
 LEAVE_WITHIN = timedelta(seconds=20)

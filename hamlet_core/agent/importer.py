@@ -29,7 +29,7 @@ from hamlet_core.api import (
 from hamlet_core.config.model import Config
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.imports.status import Settled, State
-from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.plugins.registry_port import RegistryPort
 from hamlet_core.rpc.consumer import INVALID_ARGUMENT, UNAVAILABLE, Received, Verdict
 from hamlet_core.wire.messages import Offer, Unreadable, Withdraw
 

@@ -11,7 +11,7 @@ import structlog
 
 from hamlet_core import backoff
 from hamlet_core.api import AdapterError, Batch, RegistryUnavailable, Snapshot
-from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.plugins.registry_port import RegistryPort
 from hamlet_core.publish.publication import Publication
 
 log = structlog.get_logger()

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from hamlet_core.api import AdapterContext, Finding, HamletError, Severity
+from hamlet_core.config.driven import Egress, Gateway
 from hamlet_core.config.load import Loaded
-from hamlet_core.config.model import Egress, Gateway
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.plugins import loader
 from hamlet_core.plugins.loader import Plugins

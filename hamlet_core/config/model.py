@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hamlet_core.api import Duration
+from hamlet_core.config.driven import Coordinator, Egress, Gateway, Registry
 from hamlet_core.config.values import (
     Cidr,
     DnsLabel,
@@ -37,14 +38,11 @@ __all__ = [
     "Admin",
     "Brake",
     "Config",
-    "Coordinator",
-    "Gateway",
     "Identity",
     "Log",
     "Mesh",
     "Peer",
     "PublishRule",
-    "Registry",
     "Select",
     "split_host_port",
 ]
@@ -95,121 +93,6 @@ class Log(_Section):
     format: Literal["auto", "text", "json"] = Field(
         default="auto", description="auto: text on a terminal, JSON lines elsewhere."
     )
-
-
-class Registry(BaseModel):
-    """A local registry: `kind` names its adapter, all other keys are the adapter's own options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-
-    kind: str = Field(
-        min_length=1, description="Adapter kind, for example file, consul or istio; `hamlet plugins` lists them."
-    )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that belong to the adapter."""
-        return dict(self.model_extra or {})
-
-    def __repr_args__(self) -> Iterator[tuple[str, object]]:
-        """Name the options without their values: only the adapter knows which of them are secrets."""
-        yield "kind", self.kind
-        yield "options", sorted(self.options)
-
-
-STATIC = "static"
-"""The kind of a gateway that no plugin drives."""
-
-
-class Gateway(BaseModel):
-    """How calls enter and leave this mesh: `kind` names what drives the gateway, all other keys are its options.
-
-    Kind static is an ingress that someone else runs: `endpoints` and `sans` say how it is reached.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-
-    kind: str = Field(
-        default=STATIC,
-        min_length=1,
-        description="static, or the kind of a gateway plugin, for example envoy; `hamlet plugins` lists them.",
-    )
-    endpoints: tuple[ReachableHostPort, ...] = Field(
-        default=(), description="Kind static: host:port of the ingress, one or several."
-    )
-    sans: tuple[str, ...] = Field(
-        default=(),
-        description="Kind static: names that the ingress's certificate presents, SPIFFE IDs or DNS names.",
-    )
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Gateway:
-        own = {key: getattr(self, key) for key in ("endpoints", "sans")}
-        if self.static:
-            problems = [((key,), "must not be empty for a gateway of kind static") for key in own if not own[key]]
-            problems += [((key,), f"is no key of a gateway of kind {STATIC}") for key in self.options]
-        else:
-            problems = [((key,), f"belongs to kind {STATIC}: {self.kind} finds it out") for key in own if own[key]]
-        if problems:
-            raise Inconsistent(tuple(problems))
-        return self
-
-    @property
-    def static(self) -> bool:
-        """Whether no plugin drives it."""
-        return self.kind == STATIC
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that belong to the adapter."""
-        return dict(self.model_extra or {})
-
-    def __repr_args__(self) -> Iterator[tuple[str, object]]:
-        """Name the options without their values: only the adapter knows which of them are secrets."""
-        yield from (("kind", self.kind), ("endpoints", self.endpoints), ("sans", self.sans))
-        yield "options", sorted(self.options)
-
-
-class Egress(BaseModel):
-    """What leads calls out of this mesh: `kind` names the plugin, all other keys are its own options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-
-    kind: str = Field(min_length=1, description="Kind of a gateway plugin; `hamlet plugins` lists them.")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that belong to the adapter."""
-        return dict(self.model_extra or {})
-
-    def __repr_args__(self) -> Iterator[tuple[str, object]]:
-        """Name the options without their values: only the adapter knows which of them are secrets."""
-        yield "kind", self.kind
-        yield "options", sorted(self.options)
-
-
-class Coordinator(BaseModel):
-    """Which one of several agents of this mesh leads: `kind` names the plugin, all other keys are its own options.
-
-    The others stand by, and one of them takes over when it ends. All of them name the same backend.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-
-    kind: str = Field(
-        min_length=1,
-        description="Kind of a coordinator plugin, for example file, consul or istio; `hamlet plugins` lists them.",
-    )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that belong to the adapter."""
-        return dict(self.model_extra or {})
-
-    def __repr_args__(self) -> Iterator[tuple[str, object]]:
-        """Name the options without their values: only the adapter knows which of them are secrets."""
-        yield "kind", self.kind
-        yield "options", sorted(self.options)
 
 
 class Select(_Section):

@@ -102,6 +102,14 @@ class Calls:
             await self._end_watch(stop, ended)
 
     async def answer(self, hook: str, call: Callable[[], T]) -> T:
+        """Run one call as `attempt` does; one that is late means that the adapter is unavailable."""
+        try:
+            return await self.attempt(hook, call)
+        except Late as late:
+            message = f"{self.title}: {late}"
+            raise self._unavailable(message) from late
+
+    async def attempt(self, hook: str, call: Callable[[], T]) -> T:
         """Run one call, after the one before it has returned, all within the deadline; `Late` when it is over."""
         self.refuse_closed()
         mine: asyncio.Future[Answer[T]] | None = None

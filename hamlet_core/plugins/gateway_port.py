@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
-from typing import TypeVar
 
 from hamlet_core.api import (
     AdapterError,
@@ -23,9 +22,7 @@ from hamlet_core.api import (
     Route,
     Trust,
 )
-from hamlet_core.plugins.calls import Calls, Late, hook_relay
-
-T = TypeVar("T")
+from hamlet_core.plugins.calls import Calls, hook_relay
 
 _REQUIRED = ("gateway_ingress", "gateway_trust", "gateway_publish", "gateway_import", "gateway_check")
 _NOT_WRAPPED = ("gateway_close",)
@@ -69,11 +66,13 @@ class GatewayPort:
 
     async def trust(self, trust: Trust) -> None:
         """Hand over our certificate and whom to believe."""
-        await self._answer("gateway_trust", lambda: self._hooks.gateway_trust(trust=trust))
+        await self._calls.answer("gateway_trust", lambda: self._hooks.gateway_trust(trust=trust))
 
     async def publish(self, routes: Sequence[PublishRoute]) -> PublishRefusals:
         """Make `routes` all that the ingress leads anywhere; returns those it will not take, by SNI."""
-        refusals = await self._answer("gateway_publish", lambda: self._hooks.gateway_publish(routes=tuple(routes)))
+        refusals = await self._calls.answer(
+            "gateway_publish", lambda: self._hooks.gateway_publish(routes=tuple(routes))
+        )
         known = {route.sni for route in routes}
         if not isinstance(refusals, Mapping) or any(
             sni not in known or not isinstance(each, Refused) for sni, each in refusals.items()
@@ -89,7 +88,7 @@ class GatewayPort:
 
         `keep` None takes nothing away.
         """
-        answers = await self._answer(
+        answers = await self._calls.answer(
             "gateway_import", lambda: self._hooks.gateway_import(routes=tuple(routes), keep=keep)
         )
         if (
@@ -108,10 +107,3 @@ class GatewayPort:
     async def close(self) -> None:
         """End the watch, wait for the call that is under way, release the adapter; see `Calls.close`."""
         await self._calls.close("gateway_close", self._hooks.gateway_close)
-
-    async def _answer(self, hook: str, call: Callable[[], T]) -> T:
-        try:
-            return await self._calls.answer(hook, call)
-        except Late as late:
-            message = f"{self.title}: {late}"
-            raise GatewayUnavailable(message) from late

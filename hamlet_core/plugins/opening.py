@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Wrapped
-from hamlet_core.config.model import Coordinator, Egress, Gateway, Registry
+from hamlet_core.config.driven import Coordinator, Egress, Gateway, Registry
 from hamlet_core.config.problems import dotted
 from hamlet_core.config.values import Loc
 from hamlet_core.plugins.attribution import attributed
 from hamlet_core.plugins.coordinator_port import CoordinatorPort
 from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.loader import Plugins
-from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.plugins.registry_port import RegistryPort
 
 
 def open_registry(name: str, registry: Registry, plugins: Plugins, context: AdapterContext) -> RegistryPort:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hamlet_core.api import AdapterOptions, AdapterType, HamletError
+from hamlet_core.config.driven import Coordinator, Egress, Gateway
 from hamlet_core.config.load import Loaded
-from hamlet_core.config.model import Coordinator, Egress, Gateway
 from hamlet_core.config.problems import ConfigProblems, Problem
 from hamlet_core.plugins import loader
 

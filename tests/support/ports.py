@@ -7,6 +7,7 @@ is free again when the process that asked has ended, or has asked for many other
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from pathlib import Path
@@ -15,6 +16,8 @@ LOWEST = 10_240
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _HELD = 300
 """So many reservations a process keeps, the latest ones: each costs it a file descriptor."""
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""What a machine says that has none."""
 _reserved: dict[int, socket.socket] = {}
 
 
@@ -48,14 +51,26 @@ def _reserve(port: int) -> bool:
     reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         reservation.bind(f"\0hamlet-port-{port}")
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-                with socket.socket(family, kind) as probe:
-                    probe.bind((address, port))
     except OSError:
+        reservation.close()
+        return False
+    if not _is_free(port):
         reservation.close()
         return False
     _reserved[port] = reservation
     if len(_reserved) > _HELD:
         _reserved.pop(next(iter(_reserved))).close()
+    return True
+
+
+def _is_free(port: int) -> bool:
+    """Whether nobody has it, for TCP or UDP, on any address."""
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            try:
+                with socket.socket(family, kind) as probe:
+                    probe.bind((address, port))
+            except OSError as error:
+                if error.errno not in _NO_IPV6:
+                    return False
     return True

@@ -11,7 +11,7 @@ from hamlet_core.api import AdapterContext, hookimpl
 from hamlet_core.api.testing import MemoryRegistry
 from hamlet_core.config.model import Config
 from hamlet_core.imports.reconciler import Reconciler
-from hamlet_core.plugins.port import RegistryPort
+from hamlet_core.plugins.registry_port import RegistryPort
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from hamlet_core.api import (
     Upsert,
 )
 from hamlet_core.api.testing.memory_gateway import MemoryGateway
-from hamlet_core.config.model import Egress, PublishRule
+from hamlet_core.config.driven import Egress
+from hamlet_core.config.model import PublishRule
 from hamlet_core.identity.spiffe import IdentityError
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.plugins.gateway_port import GatewayPort

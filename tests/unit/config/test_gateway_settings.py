@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from hamlet_core.agent.agent import needs_restart
-from hamlet_core.config.model import Config, Egress, Gateway
+from hamlet_core.config.driven import Egress, Gateway
+from hamlet_core.config.model import Config
 
 STATIC = {"endpoints": ["gw.west.example:8443"], "sans": ["gw.west.example"]}
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from hamlet_core.config.driven import Gateway
 from hamlet_core.config.keys import allowed_keys, description, is_path, model_at
-from hamlet_core.config.model import Config, Gateway, Peer, PublishRule, Select
+from hamlet_core.config.model import Config, Peer, PublishRule, Select
 
 MINIMAL: dict[str, Any] = {
     "mesh": {"name": "west", "domain": "west.example", "trust_domain": "west.example"},

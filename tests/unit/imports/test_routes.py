@@ -17,7 +17,8 @@ from hamlet_core.api import (
     Status,
     WriteImport,
 )
-from hamlet_core.config.model import Config, Egress
+from hamlet_core.config.driven import Egress
+from hamlet_core.config.model import Config
 from hamlet_core.imports import Reconciler
 from hamlet_core.imports.routes import Routes
 from hamlet_core.imports.status import State

@@ -19,7 +19,7 @@ from hamlet_core.api import (
 )
 from hamlet_core.api.testing import MemoryRegistry, imported_service
 from hamlet_core.api.testing.memory_gateway import MemoryGateway
-from hamlet_core.config.model import Egress, Gateway, Registry
+from hamlet_core.config.driven import Egress, Gateway, Registry
 from hamlet_core.plugins import Plugins, open_registry
 from hamlet_core.plugins.opening import open_gateway
 

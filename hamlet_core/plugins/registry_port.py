@@ -6,11 +6,10 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from types import MappingProxyType
-from typing import TypeVar
 
 from hamlet_core.api import (
     AdapterError,
@@ -28,8 +27,6 @@ from hamlet_core.api import (
     Upsert,
 )
 from hamlet_core.plugins.calls import Calls, Late, hook_relay
-
-T = TypeVar("T")
 
 _REQUIRED = ("registry_watch", "registry_imports", "registry_apply", "registry_mark_peer", "registry_check")
 _NOT_WRAPPED = ("registry_observed", "registry_close")
@@ -79,7 +76,7 @@ class RegistryPort:
 
         Raises `RegistryUnavailable`, also when there is no answer in time, and `AdapterError`.
         """
-        standing = await self._answer("registry_imports", self._hooks.registry_imports)
+        standing = await self._calls.answer("registry_imports", self._hooks.registry_imports)
         if not isinstance(standing, Sequence) or not all(isinstance(each, StandingImport) for each in standing):
             message = f"{self.title}: registry_imports returned {standing!r:.200}, which is no list of StandingImport"
             raise AdapterError(message)
@@ -95,7 +92,7 @@ class RegistryPort:
         if not changes:
             return []
         try:
-            outcomes = await self._calls.answer(
+            outcomes = await self._calls.attempt(
                 "registry_apply", lambda: self._hooks.registry_apply(changes=tuple(changes))
             )
         except Late as late:
@@ -115,7 +112,7 @@ class RegistryPort:
 
     async def mark_peer(self, peer: str, lost_since: datetime | None) -> None:
         """Record in the registry since when `peer` is lost, or that it is back. Raises as `imports` does."""
-        await self._answer(
+        await self._calls.answer(
             "registry_mark_peer", lambda: self._hooks.registry_mark_peer(peer=peer, lost_since=lost_since)
         )
 
@@ -126,13 +123,6 @@ class RegistryPort:
     async def close(self) -> None:
         """End the watch, wait for the call that is under way, release the adapter; see `Calls.close`."""
         await self._calls.close("registry_close", self._hooks.registry_close)
-
-    async def _answer(self, hook: str, call: Callable[[], T]) -> T:
-        try:
-            return await self._calls.answer(hook, call)
-        except Late as late:
-            message = f"{self.title}: {late}"
-            raise RegistryUnavailable(message) from late
 
     async def _show(self, batch: Batch) -> None:
         """Tell the observers of a batch the core has taken; one that fails is logged, and the watch goes on."""
