@@ -1,3 +1,3 @@
 """Plugins of every test in this tree: real backends, found or fetched, and what was not run for want of one."""
 
-pytest_plugins = ["tests.backends.consul", "tests.backends.kubernetes", "tests.backends.not_run"]
+pytest_plugins = ["tests.backends.not_run", "tests.backends.consul", "tests.backends.kubernetes"]

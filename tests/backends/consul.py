@@ -22,13 +22,11 @@ from typing import Any
 
 import pytest
 
-from tests.backends.install import CannotInstall, ensure
+from tests.backends.not_run import needed
 from tests.backends.pki import Pki, make_pki
 from tests.support.ports import free_ports
 
 READY_SECONDS = 60.0
-NOT_RUN = "NOT RUN:"
-"""How the reason of a skip starts when a real backend cannot be had; the summary counts these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,13 +295,8 @@ StartConsul = Callable[..., Consul]
 @pytest.fixture(scope="session")
 def consul_binary() -> Path:
     """The Consul of this machine; without one its tests are not run, and the summary says so."""
-    try:
-        return ensure("consul")
-    except CannotInstall as error:
-        reason = f"{NOT_RUN} a real Consul is needed and cannot be had: {error}"
-        if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    (binary,) = needed("a real Consul", "consul")
+    return binary
 
 
 @pytest.fixture(scope="session")

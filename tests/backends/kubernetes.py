@@ -32,9 +32,9 @@ from kubernetes import config as kubeconfigs
 from kubernetes.client import ApiClient, Configuration
 from urllib3.exceptions import HTTPError
 
-from tests.backends.consul import NOT_RUN, Reply
+from tests.backends.consul import Reply
 from tests.backends.crds import USED, definitions
-from tests.backends.install import CannotInstall, ensure
+from tests.backends.not_run import needed
 from tests.backends.pki import Pki, make_pki
 from tests.support.ports import free_ports
 
@@ -315,13 +315,8 @@ class OwnKubernetes(Kubernetes):
 @pytest.fixture(scope="session")
 def kubernetes_binaries() -> tuple[Path, Path]:
     """The etcd and kube-apiserver of this machine; without them their tests are not run, and the summary says so."""
-    try:
-        return ensure("etcd"), ensure("kube-apiserver")
-    except CannotInstall as error:
-        reason = f"{NOT_RUN} a real Kubernetes API is needed and cannot be had: {error}"
-        if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    etcd, apiserver = needed("a real Kubernetes API", "etcd", "kube-apiserver")
+    return etcd, apiserver
 
 
 @pytest.fixture(scope="session")

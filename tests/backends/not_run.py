@@ -1,12 +1,36 @@
-"""Say at the end of a test run, in so many words, what was not run for want of a real backend, and why."""
+"""What is not run for want of a real backend: skipped, and said at the end of the run in so many words.
+
+Where `$HAMLET_REQUIRE_BACKENDS` is set it is a failure: a run that is meant to show everything shows it, or fails.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from tests.backends.consul import NOT_RUN
+from tests.backends.install import CannotInstall, ensure
+
+NOT_RUN = "NOT RUN:"
+"""Begins the reason of a test that was left out for want of a real backend."""
+
+
+def needed(what: str, *names: str) -> tuple[Path, ...]:
+    """The binaries `names` of this machine, found or fetched; without them the test is not run."""
+    try:
+        return tuple(ensure(name) for name in names)
+    except CannotInstall as error:
+        leave_out(f"{what} is needed and cannot be had: {error}")
+
+
+def leave_out(reason: str) -> NoReturn:
+    """End the test as one that is not run, for `reason`."""
+    if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
+        pytest.fail(f"{NOT_RUN} {reason}")
+    pytest.skip(f"{NOT_RUN} {reason}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

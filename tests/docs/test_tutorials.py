@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -11,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.consul import NOT_RUN
-from tests.backends.install import CannotInstall, ensure
 from tests.backends.kubernetes import OwnKubernetes
+from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT
 from tests.support.meshes import PATIENCE
 from tests.support.ports import free_port, free_ports
@@ -100,13 +98,8 @@ def cluster(kubernetes_binaries: tuple[Path, Path]) -> Iterator[OwnKubernetes]:
 
 @pytest.mark.timeout(600)
 def test_the_tutorial_of_istio_works_as_it_stands(cluster: OwnKubernetes, tmp_path: Path) -> None:
-    try:
-        kubectl = ensure("kubectl").parent
-    except CannotInstall as error:
-        reason = f"{NOT_RUN} kubectl is needed and cannot be had: {error}"
-        if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    (program,) = needed("kubectl", "kubectl")
+    kubectl = program.parent
     ended = threading.Event()
     with (
         ThreadPoolExecutor(1) as pool,

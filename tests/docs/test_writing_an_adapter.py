@@ -13,8 +13,7 @@ import pytest
 
 from hamlet_core.api.testing import GatewayBackend, GatewayContract
 from hamlet_core.cli.scaffold import project
-from tests.backends.consul import NOT_RUN
-from tests.backends.install import CannotInstall, ensure
+from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT, Block, blocks, make
 from tests.support.meshes import PATIENCE
 from tests.support.shell import shell, steps
@@ -82,13 +81,8 @@ def test_every_method_of_a_gateways_backend_is_explained() -> None:
 @pytest.fixture(scope="module")
 def etcd() -> Path:
     """The folder of a real etcd."""
-    try:
-        return ensure("etcd").parent
-    except CannotInstall as error:
-        reason = f"{NOT_RUN} a real etcd is needed and cannot be had: {error}"
-        if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    (binary,) = needed("a real etcd", "etcd")
+    return binary.parent
 
 
 @pytest.mark.timeout(600)

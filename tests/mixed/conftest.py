@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NoReturn
 
 import pytest
 
-from tests.backends.consul import NOT_RUN
 from tests.backends.install import CannotInstall
+from tests.backends.not_run import leave_out
 from tests.mixed.federation import ENTRIES, PATIENCE, East, West, mixed_federation
 from tests.support.netns import hindrance, user_namespaces
 from tests.support.processes import wait_until
@@ -29,7 +27,7 @@ collect_ignore = (
 def isolated() -> None:
     """Network namespaces can be had; without them the tests are not run, and the summary says so."""
     if HINDRANCE:
-        _not_run(f"network namespaces are needed and cannot be had: {HINDRANCE}, or user namespaces")
+        leave_out(f"network namespaces are needed and cannot be had: {HINDRANCE}, or user namespaces")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def linked(isolated: None) -> Iterator[tuple[West, East]]:
         try:
             pair = stack.enter_context(mixed_federation())
         except CannotInstall as error:
-            _not_run(f"a real Consul and a real Kubernetes API are needed and cannot be had: {error}")
+            leave_out(f"a real Consul and a real Kubernetes API are needed and cannot be had: {error}")
         yield pair
 
 
@@ -54,9 +52,3 @@ def federation(linked: tuple[West, East]) -> Iterator[tuple[West, East]]:
         east.withdraw(name)
     wait_until(lambda: not east.objects(ENTRIES), what="east holds nothing of the test any more", within=PATIENCE)
     wait_until(lambda: set(west.catalog()) == {"consul"}, what="nor does west", within=PATIENCE)
-
-
-def _not_run(reason: str) -> NoReturn:
-    if os.environ.get("HAMLET_REQUIRE_BACKENDS"):
-        pytest.fail(f"{NOT_RUN} {reason}")
-    pytest.skip(f"{NOT_RUN} {reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hamlet_consul.client import Client
 from hamlet_consul.naming import node_name
@@ -52,16 +52,29 @@ def _rights(client: Client, context: AdapterContext) -> Iterator[Finding]:
         ("node", f"{node}a-peer", "write"): f"to keep the nodes {node}<peer> of what is imported",
         ("service", "", "write"): "to write imported services",
     }
+    yield from rights(
+        client,
+        {
+            right: (f"right {right[0]}:{right[2]} {right[1].removesuffix('a-peer')!r}", what)
+            for right, what in wanted.items()
+        },
+        policy(context),
+    )
+
+
+def rights(client: Client, wanted: Mapping[tuple[str, str, str], tuple[str, str]], rules: str) -> Iterator[Finding]:
+    """Which rights (kind, name, access) the token has; each with how it is called and what it is for.
+
+    `rules` is the policy that gives all of them.
+    """
     denied = client.denied(list(wanted))
     if denied is None:
         message = "ACL are off: everybody who reaches the agent may do everything"
         yield Finding(subject="rights", severity=Severity.WARNING, message=message, mend="switch ACL on in Consul")
         return
-    for right, what in wanted.items():
-        kind, segment, access = right
-        subject = f"right {kind}:{access} {segment.removesuffix('a-peer')!r}"
+    for right, (subject, what) in wanted.items():
         if right in denied:
-            mend = f"give the token this policy (`consul acl policy create -rules -`):\n{policy(context)}"
+            mend = f"give the token this policy (`consul acl policy create -rules -`):\n{rules}"
             yield Finding(subject=subject, severity=Severity.ERROR, message=f"missing: {what}", mend=mend)
         else:
             yield Finding(subject=subject, severity=Severity.OK, message=f"held: {what}")

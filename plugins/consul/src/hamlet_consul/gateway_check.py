@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hamlet_consul.check import version
+from hamlet_consul.check import rights, version
 from hamlet_consul.client import Client
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_core.api import AdapterContext, Finding, HamletError, Severity
@@ -94,22 +94,8 @@ def _rights(client: Client, *, protocols: bool) -> Iterator[Finding]:
         ("operator", "", "write"): "to write the terminating gateway's config entry",
         **({("service", "", "write"): "to write the protocols of imports"} if protocols else {}),
     }
-    denied = client.denied(list(wanted))
-    if denied is None:
-        message = "ACL are off: everybody who reaches the agent may do everything"
-        yield Finding(subject="rights", severity=Severity.WARNING, message=message, mend="switch ACL on in Consul")
-        return
-    for right, what in wanted.items():
-        kind, _, access = right
-        subject = f"right {kind}:{access}"
-        if right in denied:
-            mend = (
-                "give the token this policy (`consul acl policy create -rules -`):\n"
-                f"{gateway_policy(protocols=protocols)}"
-            )
-            yield Finding(subject=subject, severity=Severity.ERROR, message=f"missing: {what}", mend=mend)
-        else:
-            yield Finding(subject=subject, severity=Severity.OK, message=f"held: {what}")
+    named = {right: (f"right {right[0]}:{right[2]}", what) for right, what in wanted.items()}
+    yield from rights(client, named, gateway_policy(protocols=protocols))
 
 
 def _gateway(client: Client, name: str) -> Iterator[Finding]:
