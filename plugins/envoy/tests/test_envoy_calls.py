@@ -7,13 +7,16 @@ import dataclasses
 import http.client
 import http.server
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import ExitStack
+from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from hamlet_core.api import Endpoint, Instance, Protocol, Route
 from tests.backends.envoy import DEADLINE, Mesh, Server, send, wait_for
@@ -80,7 +83,8 @@ def test_an_http_request_crosses_with_its_host_as_it_was(two: tuple[Mesh, Mesh],
     client.close()
 
 
-def test_a_grpc_call_crosses(two: tuple[Mesh, Mesh]) -> None:
+@pytest.mark.parametrize("protocol", [Protocol.GRPC, Protocol.HTTP2])
+def test_a_grpc_call_crosses_also_as_plain_http2(two: tuple[Mesh, Mesh], protocol: Protocol) -> None:
     west, east = two
     handler = grpc.method_handlers_generic_handler(
         "demo.Echo", {"Say": grpc.unary_unary_rpc_method_handler(lambda request, _: b"said " + request)}
@@ -89,12 +93,54 @@ def test_a_grpc_call_crosses(two: tuple[Mesh, Mesh]) -> None:
     place = Endpoint(address="127.0.0.1", port=serving.add_insecure_port("127.0.0.1:0"))
     serving.start()
     try:
-        published(west, "talk", place, Protocol.GRPC)
-        (port,) = east.imports(west.offers("talk", protocol="GRPC"))
+        published(west, "talk", place, protocol)
+        (port,) = east.imports(west.offers("talk", protocol=str(protocol)))
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             assert channel.unary_unary("/demo.Echo/Say")(b"this", timeout=DEADLINE) == b"said this"
     finally:
         serving.stop(None).wait()
+
+
+@pytest.mark.parametrize("protocol", [Protocol.TLS, Protocol.MTLS])
+def test_the_tls_of_a_service_itself_crosses_from_end_to_end(
+    two: tuple[Mesh, Mesh], tmp_path: Path, protocol: Protocol
+) -> None:
+    """Within the gateways' TLS: the caller sees the service's own certificate, and the service the caller's."""
+    west, east = two
+    service = west.leaf("vault", dns=["vault.west.example"])
+    caller = east.leaf("caller", dns=["caller.east.example"])
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(*service.write(tmp_path / "service"))
+    calling = ssl.create_default_context(cadata=west.mint.pem.decode())
+    if protocol is Protocol.MTLS:
+        serving.verify_mode = ssl.CERT_REQUIRED
+        serving.load_verify_locations(cadata=east.mint.pem.decode())
+        calling.load_cert_chain(*caller.write(tmp_path / "caller"))
+    seen: list[bytes | None] = []
+
+    def answer(listener: socket.socket) -> None:
+        plain, _ = listener.accept()
+        with serving.wrap_socket(plain, server_side=True) as stream:
+            seen.append(stream.getpeercert(binary_form=True))
+            stream.sendall(b"secret " + stream.recv(100))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(DEADLINE)
+        thread = threading.Thread(target=answer, args=(listener,), daemon=True)
+        thread.start()
+        place = Endpoint(address="127.0.0.1", port=listener.getsockname()[1])
+        published(west, "vault", place, protocol)
+        (port,) = east.imports(west.offers("vault", protocol=str(protocol)))
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as plain,
+            calling.wrap_socket(plain, server_hostname="vault.west.example") as stream,
+        ):
+            assert stream.getpeercert(binary_form=True) == service.certificate.public_bytes(Encoding.DER)
+            stream.sendall(b"word")
+            assert stream.recv(100) == b"secret word"
+        thread.join(DEADLINE)
+    own = caller.certificate.public_bytes(Encoding.DER)
+    assert seen == [own if protocol is Protocol.MTLS else None]
 
 
 def test_large_bodies_and_the_end_of_one_direction_cross(two: tuple[Mesh, Mesh], server: MakeServer) -> None:
