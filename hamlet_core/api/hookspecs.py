@@ -297,6 +297,8 @@ class GatewaySpec:
             what is neither MUST lead nowhere.
         G8. The identity of the owner's ingress MUST be checked: against that peer's bundle alone, and to be
             one of the service's SANs. A service without SANs is refused.
+        G9. A gateway MUST refuse what it does not lead: without a way out every import; without an ingress, of
+            which `gateway_ingress` yields None, every route of `gateway_publish`.
         G6 holds here too.
         """
 

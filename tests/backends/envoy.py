@@ -31,7 +31,7 @@ from hamlet_core.api import (
     ServicePort,
     Trust,
 )
-from tests.support.minting import Leaf, Mint, usage
+from hamlet_core.api.testing.minting import Leaf, Mint, usage
 from tests.support.ports import free_port, free_range
 
 DEADLINE = 40.0

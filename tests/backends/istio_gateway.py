@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hamlet_core.api import Endpoint, ImportRoute, PeerTrust, PublishRoute, ServicePort, Trust
 from hamlet_core.api.testing import imported_service
+from hamlet_core.api.testing.minting import Mint
 from tests.backends.kubernetes import Kubernetes
-from tests.support.minting import Mint
 
 NETWORKING = "/apis/networking.istio.io/v1/namespaces/{namespace}/"
 GATEWAYS, WAYS, ENTRIES, RULES = (

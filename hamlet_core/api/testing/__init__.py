@@ -10,7 +10,9 @@ A plugin's test module subclasses `RegistryContract`, gives it a `backend` and h
 
 Each check is called after the rule it comes from (`test_r3_...`), and `rules_of` has the rules' own words.
 `hamlet verify-adapter` runs the same checks against a live registry. `GatewayContract` does the same for the
-rules of `GatewaySpec`; its `GatewayBackend` offers the workloads and meshes that call, and are called.
+rules of `GatewaySpec`, `IngressContract` and `EgressContract` for a gateway that leads calls one way only; its
+`GatewayBackend` offers the workloads and meshes that call, and are called, and `GatewayWorld` is one of real
+certificates and connections on loopback, which lacks but the gateway.
 `CoordinatorContract` has those of `CoordinatorSpec`, over a `CoordinatorBackend`.
 """
 
@@ -36,7 +38,8 @@ from hamlet_core.api.testing.contract import RegistryContract  # noqa: E402
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend  # noqa: E402
 from hamlet_core.api.testing.coordinator_contract import CoordinatorContract  # noqa: E402
 from hamlet_core.api.testing.gateway_backend import Connection, GatewayBackend  # noqa: E402
-from hamlet_core.api.testing.gateway_contract import GatewayContract  # noqa: E402
+from hamlet_core.api.testing.gateway_contract import EgressContract, GatewayContract, IngressContract  # noqa: E402
+from hamlet_core.api.testing.gateway_world import GatewayWorld  # noqa: E402
 from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
 from hamlet_core.api.testing.memory_coordinator import MemoryCoordinator  # noqa: E402
 from hamlet_core.api.testing.memory_gateway import MemoryGateway  # noqa: E402
@@ -50,8 +53,11 @@ __all__ = [
     "Connection",
     "CoordinatorBackend",
     "CoordinatorContract",
+    "EgressContract",
     "GatewayBackend",
     "GatewayContract",
+    "GatewayWorld",
+    "IngressContract",
     "MemoryCoordinator",
     "MemoryGateway",
     "MemoryGatewayBackend",

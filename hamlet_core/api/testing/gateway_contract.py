@@ -1,7 +1,8 @@
-"""The contract of a gateway as tests. G1 to G8 are the rules of `GatewaySpec`, in its words.
+"""The contract of a gateway as tests. G1 to G9 are the rules of `GatewaySpec`, in its words.
 
 Every test acts through the hooks and through `GatewayBackend`: workloads really connect, or are refused.
-The name of a test begins with its rule: `test_g4_...` is about G4.
+The name of a test begins with its rule: `test_g4_...` is about G4. A gateway that leads calls one way only has
+a contract of its own: `IngressContract` or `EgressContract`.
 """
 
 # ruff: noqa: D102 - the name of a test is its documentation
@@ -14,7 +15,29 @@ import pytest
 
 from hamlet_core.api import GatewayUnavailable, Refused, Stop
 from hamlet_core.api.testing.gateway_backend import GatewayBackend
-from hamlet_core.api.testing.gateway_stage import GatewayAgents, GatewayStage, ingress_of, word
+from hamlet_core.api.testing.gateway_stage import GatewayAgents, GatewayStage, ingress_of, told_of, word
+
+
+class EveryGatewayRules(GatewayStage):
+    """The checks of a gateway, whichever way it leads calls."""
+
+    @pytest.mark.parametrize("when", ["while it waits", "before it begins"])
+    def test_g3_a_watch_ends_when_told_to(self, agents: GatewayAgents, when: str) -> None:
+        agent, stop, seen = agents.start(self.names.peer), Stop(), threading.Event()
+        if when == "before it begins":
+            stop.set()
+
+        def watch() -> None:
+            for _ in agent.gateway_ingress(stop=stop):
+                seen.set()
+
+        thread = threading.Thread(target=watch, name="contract-ingress", daemon=True)
+        thread.start()
+        if when == "while it waits":
+            assert seen.wait(self.deadline)
+            stop.set()
+        thread.join(self.stop_deadline)
+        assert not thread.is_alive(), f"the watch goes on {self.stop_deadline:g} s after it was stopped"
 
 
 class IngressRules(GatewayStage):
@@ -43,24 +66,6 @@ class IngressRules(GatewayStage):
         with hidden, pytest.raises(GatewayUnavailable):
             ingress_of(agent)
         assert ingress_of(agent) == known
-
-    @pytest.mark.parametrize("when", ["while it waits", "before it begins"])
-    def test_g3_a_watch_ends_when_told_to(self, agents: GatewayAgents, when: str) -> None:
-        agent, stop, seen = agents.start(self.names.peer), Stop(), threading.Event()
-        if when == "before it begins":
-            stop.set()
-
-        def watch() -> None:
-            for _ in agent.gateway_ingress(stop=stop):
-                seen.set()
-
-        thread = threading.Thread(target=watch, name="contract-ingress", daemon=True)
-        thread.start()
-        if when == "while it waits":
-            assert seen.wait(self.deadline)
-            stop.set()
-        thread.join(self.stop_deadline)
-        assert not thread.is_alive(), f"the watch goes on {self.stop_deadline:g} s after it was stopped"
 
 
 class TrustRules(GatewayStage):
@@ -275,5 +280,40 @@ class ImportRules(GatewayStage):
         assert answer.reason
 
 
-class GatewayContract(ImportRules, PublishRules, TrustRules, IngressRules):
-    """Subclass it in a plugin's tests and override `backend` with a `GatewayBackend`."""
+class NoIngressRules(GatewayStage):
+    """The checks of a gateway that leads calls out alone."""
+
+    def test_g9_a_gateway_without_an_ingress_says_so_and_takes_no_route_in(
+        self, backend: GatewayBackend, agents: GatewayAgents
+    ) -> None:
+        agent = agents.start(self.names.peer)
+        assert told_of(agent) is None
+        routes = [self.way_in(name, backend.serve(name)) for name in ("orders", "cart")]
+        answers = agent.gateway_publish(routes=routes)
+        assert set(answers) == {route.sni for route in routes}
+        assert all(isinstance(each, Refused) and each.reason for each in answers.values())
+
+
+class NoEgressRules(GatewayStage):
+    """The checks of a gateway that leads calls in alone."""
+
+    def test_g9_a_gateway_without_a_way_out_takes_no_import(
+        self, backend: GatewayBackend, agents: GatewayAgents
+    ) -> None:
+        agent, peer = agents.start(self.names.peer), self.names.peer
+        routes = [self.way_out(name, backend.owner(peer, name, self.san(peer))) for name in ("stock", "mail")]
+        answers = agent.gateway_import(routes=routes, keep=frozenset())
+        assert set(answers) == {route.key for route in routes}
+        assert all(isinstance(each, Refused) and each.reason for each in answers.values())
+
+
+class IngressContract(PublishRules, TrustRules, IngressRules, NoEgressRules, EveryGatewayRules):
+    """Of a gateway that by its settings leads calls in alone. Subclass it as `GatewayContract`."""
+
+
+class EgressContract(ImportRules, NoIngressRules, EveryGatewayRules):
+    """Of a gateway that by its settings leads calls out alone. Subclass it as `GatewayContract`."""
+
+
+class GatewayContract(ImportRules, PublishRules, TrustRules, IngressRules, EveryGatewayRules):
+    """Of a gateway that leads calls in and out: subclass it in a plugin's tests and override `backend`."""

@@ -36,10 +36,12 @@ class MemoryGateway:
     """What a gateway was told, and what it answers; it outlives its adapters. Any thread may look.
 
     `outage` makes it unreachable; `refuse` makes it refuse the SNIs and services named there, for the reason given.
-    `calls` are the names of the hooks called, in their order.
+    `calls` are the names of the hooks called, in their order. Without `ingress` or without `egress` it leads calls
+    one way only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ingress: bool = True, egress: bool = True) -> None:
+        self.leads_in, self.leads_out = ingress, egress
         self.lock = threading.RLock()
         self.ingress: Ingress | None = Ingress(
             endpoints=(Endpoint(address="192.0.2.1", port=443),), sans=("spiffe://west.example/ingress",)
@@ -107,6 +109,10 @@ class MemoryGateway:
         """Each state of `ingress`, the present one first."""
         told: Ingress | None = None
         stop.on_stop(self._wake)
+        if not self.leads_in:
+            yield None
+            while not stop.wait(0.5):
+                pass
         while not stop.is_set():
             with self._changed:
                 self.reach()
@@ -134,6 +140,8 @@ class MemoryGateway:
 
     def publish(self, routes: Sequence[PublishRoute]) -> PublishRefusals:
         """Lead exactly `routes` in, but for those in `refuse`."""
+        if not self.leads_in:
+            return {each.sni: Refused("it has no ingress") for each in routes}
         refusals = {each.sni: Refused(self.refuse[each.sni]) for each in routes if each.sni in self.refuse}
         self.published = {each.sni: each for each in routes if each.sni not in refusals}
         return refusals
@@ -151,7 +159,7 @@ class MemoryGateway:
 
     def route(self, route: ImportRoute) -> ImportAnswer:
         """The egress of one import: a port of its own for each instance."""
-        reason = self.refuse.get(route.key.name)
+        reason = self.refuse.get(route.key.name) if self.leads_out else "it leads calls in alone"
         if reason is None and not route.service.sans:
             reason = "it has no SANs to verify"
         if reason is not None:

@@ -40,8 +40,8 @@ from hamlet_core.api import (
     WriteImport,
 )
 from hamlet_core.api.testing import imported_service
+from hamlet_core.api.testing.minting import Mint
 from tests.backends.consul import Consul
-from tests.support.minting import Mint
 
 WITHIN = 30.0
 GATEWAY = "terminating-gateway"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from hamlet_core.api import Endpoint, ImportKey, ImportRoute, Instance, PeerTrust, Refused, Trust
 from hamlet_core.api.testing import imported_service
-from tests.support.minting import Mint
+from hamlet_core.api.testing.minting import Mint
 
 OWN = Credentials(
     certificate="own.pem", key="own.key", authorities={"east": f"hamlet_west.example_east_{'0' * 16}.ca.pem"}

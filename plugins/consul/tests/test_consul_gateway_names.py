@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hamlet_consul.links import covers
 
-from tests.support.minting import Leaf, Mint
+from hamlet_core.api.testing.minting import Leaf, Mint
 from tests.support.ports import free_port
 
 SNI = "stock.east.example"

@@ -12,8 +12,8 @@ from pathlib import Path
 from hamlet_envoy.gateway import EnvoyGateway
 
 from hamlet_core.api import AdapterContext, PublishRoute
+from hamlet_core.api.testing.gateway_world import GatewayWorld
 from tests.backends.envoy import Mesh, wait_for
-from tests.backends.gateway_world import GatewayWorld
 from tests.support.ports import free_port
 
 PORTS = 20

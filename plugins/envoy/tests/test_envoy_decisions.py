@@ -38,7 +38,7 @@ from hamlet_core.api import (
     ServicePort,
     Trust,
 )
-from tests.support.minting import NOW, Mint
+from hamlet_core.api.testing.minting import NOW, Mint
 
 INGRESS: dict[str, Any] = {"listen": "0.0.0.0:15443", "advertise": ["203.0.113.7:15443"]}
 EGRESS: dict[str, Any] = {"bind": "10.0.0.5"}

@@ -22,8 +22,8 @@ from hamlet_envoy.bootstrap import arguments, find_binary
 from hamlet_envoy.gateway import EnvoyGateway
 
 from hamlet_core.api import Endpoint, GatewayUnavailable, ImportKey, Refused, Severity, Stop, Trust
+from hamlet_core.api.testing.minting import Mint
 from tests.backends.envoy import DEADLINE, Mesh, Server, send, wait_for
-from tests.support.minting import Mint
 
 MakeMesh = Callable[..., Mesh]
 MakeServer = Callable[..., Server]

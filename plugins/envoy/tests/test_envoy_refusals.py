@@ -12,8 +12,8 @@ from contextlib import suppress
 import pytest
 
 from hamlet_core.api import GatewayUnavailable, PeerTrust, Protocol, Refused
+from hamlet_core.api.testing.minting import Mint
 from tests.backends.envoy import DEADLINE, SIGNING, Mesh, Server, send, wait_for
-from tests.support.minting import Mint
 
 MakeMesh = Callable[..., Mesh]
 MakeServer = Callable[..., Server]

@@ -26,9 +26,9 @@ from hamlet_core.api import (
     RegistrySpec,
 )
 from hamlet_core.api.testing import RegistryBackend, Watching
+from hamlet_core.api.testing.minting import Mint
 from tests.backends.istio_gateway import GatewayWorld
 from tests.backends.kubernetes import Kubernetes, OwnKubernetes
-from tests.support.minting import Mint
 
 JSON_PATCH = "application/json-patch+json"
 NETWORKING = "/apis/networking.istio.io/v1/namespaces/{namespace}/"

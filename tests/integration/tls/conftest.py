@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from hamlet_core.api.testing.minting import Leaf, Mint
 from hamlet_core.config.model import Identity, Peer
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.rpc.channel import (
@@ -21,7 +22,6 @@ from hamlet_core.rpc.channel import (
     server_credentials,
     server_options,
 )
-from tests.support.minting import Leaf, Mint
 
 ECHO = "/test.Echo/Stream"
 ASK = "/test.Echo/Ask"

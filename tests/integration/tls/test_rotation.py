@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
+from hamlet_core.api.testing.minting import Mint
 from hamlet_core.identity.spiffe import IdentityError
-from tests.support.minting import Mint
 
 EAST_ID, WEST_ID = "spiffe://east.example/hamlet/agent", "spiffe://west.example/hamlet/agent"
 UNAUTHENTICATED, UNAVAILABLE = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE

@@ -14,10 +14,10 @@ import grpc
 import pytest
 
 from hamlet_core.api import HamletError
+from hamlet_core.api.testing.minting import Mint
 from hamlet_core.identity.spiffe import IdentityError
 from hamlet_core.rpc.channel import PeerUnreachable, Tunnel, client_options, server_options
 from hamlet_core.rpc.tunnel import _explain_tls
-from tests.support.minting import Mint
 
 WEST_ID = "spiffe://west.example/hamlet/agent"
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE

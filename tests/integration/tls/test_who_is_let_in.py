@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
+from hamlet_core.api.testing.minting import HOUR, NOW, Mint, rsa_key
 from hamlet_core.identity.spiffe import IdentityError, fingerprint
-from tests.support.minting import HOUR, NOW, Mint, rsa_key
 
 UNAUTHENTICATED, UNAVAILABLE = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
 WEST_ID, EAST_ID = "spiffe://west.example/hamlet/agent", "spiffe://east.example/hamlet/agent"
@@ -252,7 +252,7 @@ class TestPeersWithoutSpiffe:
         for mesh, other in ((west, east), (east, west)):
             own = Mint(f"{mesh.name} alone")
             certificate, key = mesh.certificate, mesh.key
-            from tests.support.minting import Leaf
+            from hamlet_core.api.testing.minting import Leaf
 
             mesh.present(Leaf(chain=(own.certificate,), key=own.key))
             assert (mesh.certificate, mesh.key) == (certificate, key)

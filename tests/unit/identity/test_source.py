@@ -8,11 +8,11 @@ import pytest
 from cryptography import x509
 
 from hamlet_core.api import Severity
+from hamlet_core.api.testing.minting import HOUR, NOW, Mint
 from hamlet_core.config.model import Identity, Peer
 from hamlet_core.identity import source as source_module
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.identity.spiffe import IdentityError, fingerprint
-from tests.support.minting import HOUR, NOW, Mint
 
 WEST, EAST, NORTH = Mint("west"), Mint("east"), Mint("north")
 EAST_ID = "spiffe://east.example/hamlet/agent"

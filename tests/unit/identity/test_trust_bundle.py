@@ -1,7 +1,7 @@
 import pytest
 
+from hamlet_core.api.testing.minting import Mint
 from hamlet_core.identity.spiffe import IdentityError, TrustBundle
-from tests.support.minting import Mint
 
 WEST = Mint("west")
 

@@ -4,6 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from hamlet_core.api.testing.minting import HOUR, NOW, Mint, rsa_key, usage
 from hamlet_core.config.model import Peer
 from hamlet_core.identity.spiffe import (
     Expected,
@@ -14,7 +15,6 @@ from hamlet_core.identity.spiffe import (
     judged_at,
     verify_peer,
 )
-from tests.support.minting import HOUR, NOW, Mint, rsa_key, usage
 
 ID = "spiffe://east.example/hamlet/agent"
 EAST = Expected(trust_domain="east.example")

@@ -23,14 +23,17 @@ _USAGES = (
 
 
 def usage(*which: str) -> x509.KeyUsage:
+    """The extension keyUsage with these bits, by the names of `cryptography` (`digital_signature`)."""
     return x509.KeyUsage(**{name: name in which for name in _USAGES})
 
 
 def ec_key() -> Key:
+    """A new key on P-256."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def rsa_key() -> Key:
+    """A new RSA key of 2,048 bits."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -43,17 +46,21 @@ class Leaf:
 
     @property
     def certificate(self) -> x509.Certificate:
+        """The leaf itself."""
         return self.chain[0]
 
     @property
     def pem(self) -> bytes:
+        """The chain, leaf first."""
         return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.chain)
 
     @property
     def key_pem(self) -> bytes:
+        """The key, PKCS #8, not encrypted."""
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def write(self, folder: Path, name: str = "agent") -> tuple[Path, Path]:
+        """Write `name`.crt and `name`.key, which nobody else can read, into `folder`; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
         key.touch(mode=0o600)
@@ -92,6 +99,7 @@ class Mint:
 
     @property
     def pem(self) -> bytes:
+        """Its own certificate: the bundle of whoever believes it."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     @property
@@ -109,6 +117,7 @@ class Mint:
         end: datetime = NOW + HOUR,
         key: Key | None = None,
     ) -> Leaf:
+        """Sign a certificate with these names, of a new key unless one is given."""
         key = key or ec_key()
         names = [*(x509.UniformResourceIdentifier(uri) for uri in uris), *(x509.DNSName(name) for name in dns)]
         own = list(extensions)

@@ -19,8 +19,8 @@ from pathlib import Path
 from cryptography import x509
 
 from hamlet_core.api import Endpoint, ImportRoute, Ingress, PeerTrust, Route, Trust
-from hamlet_core.api.testing import Connection, GatewayBackend
-from tests.support.minting import Leaf, Mint, usage
+from hamlet_core.api.testing.gateway_backend import Connection, GatewayBackend
+from hamlet_core.api.testing.minting import Leaf, Mint, usage
 
 PATIENCE = 20.0
 """Seconds that a handshake or an answer may take."""
