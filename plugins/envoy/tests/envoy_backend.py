@@ -21,13 +21,13 @@ PORTS = 20
 
 
 class EnvoyBackend(GatewayWorld):
-    """A managed Envoy on loopback; `folder` is short enough for the path of a Unix socket."""
+    """A managed Envoy on loopback, `without` its ingress or its egress; `folder` is short enough for a Unix socket."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, without: str = "") -> None:
         super().__init__(folder)
-        self._options = Mesh.options(free_port(), free_port(), PORTS, {}).model_copy(
-            update={"directory": folder / "envoy"}
-        )
+        options = Mesh.options(free_port(), free_port(), PORTS, {})
+        left_out = {without: None} if without else {}
+        self._options = options.model_copy(update={"directory": folder / "envoy", **left_out})
         self._gateway: EnvoyGateway | None = None
 
     def open(self, context: AdapterContext) -> object:
