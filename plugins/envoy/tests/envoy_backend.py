@@ -21,7 +21,7 @@ PORTS = 20
 
 
 class EnvoyBackend(GatewayWorld):
-    """A managed Envoy on loopback, `without` its ingress or its egress; `folder` is short enough for a Unix socket."""
+    """A managed Envoy on loopback, `without` its ingress or egress; `folder` is short enough for a Unix socket."""
 
     def __init__(self, folder: Path, without: str = "") -> None:
         super().__init__(folder)
