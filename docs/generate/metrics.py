@@ -41,6 +41,7 @@ _SAMPLE: dict[str, Any] = {
     ],
     "registries": [{"name": "local", "publishing": {"state": "live"}, "importing": {"state": "live"}}],
     "gateway": {"state": "live", "published": 0, "imported": 0, "refused": {}},
+    "egress": None,
     "refused_callers": 0,
     "crashes": {"link east": 1},
 }  # fmt: skip

@@ -15,9 +15,10 @@ SHOWN = 3
 
 
 def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
-    """Judge the gateway, the peers' services and what is not published; what is well is not mentioned."""
-    if status["gateway"]:
-        yield from _gateway(status["gateway"])
+    """Judge the gateways, the peers' services and what is not published; what is well is not mentioned."""
+    for role in ("gateway", "egress"):
+        if status[role]:
+            yield from _gateway(role, status[role])
     for peer in status["peers"]:
         yield from _peer(peer)
     unpublished = {f"{each['service']} ({each['registry']})": each["reason"] for each in status["unpublished"]}
@@ -30,8 +31,8 @@ def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _gateway(gateway: Mapping[str, Any]) -> Iterator[Finding]:
-    subject = f"gateway ({gateway['kind']})"
+def _gateway(role: str, gateway: Mapping[str, Any]) -> Iterator[Finding]:
+    subject = f"{role} ({gateway['kind']})"
     if gateway["state"] == "waiting":
         yield Finding(
             subject=subject,

@@ -85,8 +85,13 @@ class Gateway:
 
     @property
     def error(self) -> str:
-        """Why a gateway takes nothing now, or an empty string."""
+        """Why one of the gateways takes nothing now, or an empty string."""
         return next(iter(self._faults.values()), "")
+
+    def error_of(self, port: GatewayPort) -> str:
+        """Why `port`, one of `ports`, takes nothing now or does not say how it is reached; or an empty string."""
+        own = (fault for (failed, _), fault in self._faults.items() if failed is port)
+        return next(own, self.ingress_error if port is self.port else "")
 
     def wake(self) -> None:
         """Something that is published may have changed."""

@@ -26,7 +26,7 @@ METRICS = {
     "hamlet_peer_streams": "Streams that are up with the peer.",
     "hamlet_registry_publishing": "1 while the registry is heard, 0 while its last report stands in for it.",
     "hamlet_registry_importing": "1 while the registry takes imports.",
-    "hamlet_gateway_up": "1 while the gateway takes routes; only where a plugin drives it.",
+    "hamlet_gateway_up": "1 while every gateway takes routes; only where a plugin drives one.",
     "hamlet_gateway_routes": "Routes that the gateway leads, into this mesh (published) and out of it (imported).",
     "hamlet_gateway_refused": "Routes that the gateway refuses: services that are not published for that reason.",
     "hamlet_refused_callers": "Callers turned away after the TLS handshake: they are no peer, or not any more.",
@@ -71,12 +71,14 @@ class StatusCollector(Collector):
         for way in ("publishing", "importing"):
             rows = [([each["name"]], float(each[way]["state"] == "live")) for each in status["registries"]]
             yield _gauge(f"hamlet_registry_{way}", ["registry"], rows)
-        gateway = status["gateway"]
-        if gateway is not None:
-            yield _gauge("hamlet_gateway_up", [], [([], float(gateway["state"] == "live"))])
-            routes = [([way], float(gateway[way])) for way in ("published", "imported")]
+        gateways = [each for each in (status["gateway"], status["egress"]) if each is not None]
+        if gateways:
+            up = all(each["state"] == "live" for each in gateways)
+            yield _gauge("hamlet_gateway_up", [], [([], float(up))])
+            routes = [([way], float(sum(each.get(way, 0) for each in gateways))) for way in ("published", "imported")]
             yield _gauge("hamlet_gateway_routes", ["way"], routes)
-            yield _gauge("hamlet_gateway_refused", [], [([], _number(gateway["refused"]))])
+            refused = [each["refused"] for each in gateways if "refused" in each]
+            yield _gauge("hamlet_gateway_refused", [], [([], float(sum(map(len, refused))))])
         yield _counter("hamlet_refused_callers", [], [([], float(status["refused_callers"]))])
         yield _counter("hamlet_task_crashes", ["task"], [([k], float(v)) for k, v in status["crashes"].items()])
 

@@ -72,6 +72,7 @@ class Reporter:
             "coordinator": coordination(self._leadership),
             "registries": [self._registry(lane) for lane in agent.importer.lanes],
             "gateway": self._gateway(),
+            "egress": self._egress(),
             "peers": [self._peer(peering) for peering in agent.peerings.values()],
             "unpublished": [problem._asdict() for problem in agent.publication.problems()],
             "orphans": [{"peer": key.peer, "service": key.name} for key in orphans],
@@ -88,6 +89,7 @@ class Reporter:
         for lane in self._agent.importer.lanes:
             self._importing_state(lane)
         self._gateway()
+        self._egress()
 
     def _importing_state(self, lane: Lane) -> str:
         state = "waiting" if lane.error else "live"
@@ -207,23 +209,38 @@ class Reporter:
         return (stream.codec,) if stream is not None else VERSIONS[peering.settings.api]
 
     def _gateway(self) -> Document | None:
-        """The gateways that plugins drive, as one; or None."""
+        """The gateway that lets calls in, and leads them out where no other does; None where no plugin drives it."""
         gateway = self._agent.gateway
-        if gateway is None:
+        if gateway is None or gateway.port is None:
             return None
-        error = gateway.error or gateway.ingress_error
-        state = "waiting" if error else "live" if gateway.heard or gateway.port is None else "connecting"
+        error = gateway.error_of(gateway.port)
+        state = "waiting" if error else "live" if gateway.heard else "connecting"
         ingress = gateway.ingress
         return {
-            "kind": ", ".join(dict.fromkeys(port.kind for port in gateway.ports)),
+            "kind": gateway.port.kind,
             "state": state,
             "since": stamp(self._since("gateway", state)),
             "error": error,
             "endpoints": [f"{each.address}:{each.port}" for each in ingress.endpoints] if ingress else [],
             "sans": list(ingress.sans) if ingress else [],
             "published": gateway.published,
-            "imported": gateway.imported,
+            "imported": gateway.imported if gateway.egress is gateway.port else 0,
             "refused": dict(gateway.refused),
+        }
+
+    def _egress(self) -> Document | None:
+        """A gateway of its own that leads calls out; or None."""
+        gateway = self._agent.gateway
+        if gateway is None or gateway.egress is None or gateway.egress is gateway.port:
+            return None
+        error = gateway.error_of(gateway.egress)
+        state = "waiting" if error else "live"
+        return {
+            "kind": gateway.egress.kind,
+            "state": state,
+            "since": stamp(self._since("egress", state)),
+            "error": error,
+            "imported": gateway.imported,
         }
 
     # --- services --------------------------------------------------------------------------------

@@ -105,8 +105,7 @@ def status(settings: Settings, as_json: bool) -> None:
         return
     states = {peer[way]["state"] for peer in document["peers"] for way in ("imports", "exports")}
     ours = {each[way]["state"] for each in document["registries"] for way in ("publishing", "importing")}
-    if document["gateway"]:
-        ours.add(document["gateway"]["state"])
+    ours |= {document[each]["state"] for each in ("gateway", "egress") if document[each]}
     well = document["ready"] and not document["orphans"] and ours == {"live"} and not _expired(document)
     if not well or states - {"live", "syncing"}:
         click.get_current_context().exit(Exit.FINDINGS)
@@ -117,14 +116,18 @@ def _stands_by(document: dict[str, Any]) -> bool:
     return document["coordinator"] is not None and not document["coordinator"]["leading"]
 
 
-def _show_gateway(console: Console, gateway: dict[str, Any]) -> None:
+def _show_gateways(console: Console, gateway: dict[str, Any] | None, egress: dict[str, Any] | None) -> None:
     console.print()
-    row = (
-        gateway["kind"], state(gateway["state"]), ", ".join(gateway["endpoints"]) or "-",
-        str(gateway["published"]), str(gateway["imported"]), gateway["error"],
-    )  # fmt: skip
-    console.print(table("gateway", "state", "ingress", "routes in", "routes out", "error", rows=[row]))
-    for sni, reason in gateway["refused"].items():
+    rows: list[tuple[object, ...]] = []
+    if gateway:
+        rows.append((
+            gateway["kind"], state(gateway["state"]), ", ".join(gateway["endpoints"]) or "-",
+            gateway["published"], "-" if egress else gateway["imported"], gateway["error"],
+        ))  # fmt: skip
+    if egress:
+        rows.append((egress["kind"], state(egress["state"]), "-", "-", egress["imported"], egress["error"]))
+    console.print(table("gateway", "state", "ingress", "routes in", "routes out", "error", rows=rows))
+    for sni, reason in (gateway["refused"] if gateway else {}).items():
         console.print(styled(f"refused by the gateway: {sni}: {reason}", "yellow"))
 
 
@@ -154,8 +157,8 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
         for r in document["registries"]
     ]  # fmt: skip
     console.print(table("registry", "kind", "read", "write", "error", rows=registries))
-    if document["gateway"]:
-        _show_gateway(console, document["gateway"])
+    if document["gateway"] or document["egress"]:
+        _show_gateways(console, document["gateway"], document["egress"])
     console.print()
     if document["peers"]:
         _show_peers(console, document["peers"])

@@ -11,18 +11,18 @@ GATEWAY = {"kind": "envoy", "state": "live", "error": ""}
 HELD = {"since": "2026-03-01T08:00:00.000+00:00", "reason": "so many at once"}
 
 
-def status(*, gateway=None, held=None, refused=None, refuses=None, unpublished=()):
+def status(*, gateway=None, egress=None, held=None, refused=None, refuses=None, unpublished=()):
     peer = {
         "name": "east",
         "imports": {"held": held or {}, "rejected": refused or {}},
         "exports": {"rejected": refuses or {}},
     }
-    return {"gateway": gateway, "peers": [peer], "unpublished": list(unpublished)}
+    return {"gateway": gateway, "egress": egress, "peers": [peer], "unpublished": list(unpublished)}
 
 
 def test_what_is_well_is_not_mentioned():
     assert list(state_findings(status())) == []
-    assert list(state_findings(status(gateway=GATEWAY))) == []
+    assert list(state_findings(status(gateway=GATEWAY, egress=GATEWAY))) == []
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,13 @@ def test_what_is_well_is_not_mentioned():
         (
             status(gateway=GATEWAY | {"state": "waiting", "error": "it has ended"}),
             "gateway (envoy)",
+            Severity.ERROR,
+            "it has ended",
+            "by itself",
+        ),
+        (
+            status(gateway=GATEWAY, egress=GATEWAY | {"kind": "consul", "state": "waiting", "error": "it has ended"}),
+            "egress (consul)",
             Severity.ERROR,
             "it has ended",
             "by itself",
@@ -71,7 +78,15 @@ def test_what_is_well_is_not_mentioned():
             "`hamlet status`",
         ),
     ],
-    ids=["gateway waits", "gateway is silent", "held", "we refuse", "the peer refuses", "not published"],
+    ids=[
+        "gateway waits",
+        "egress waits",
+        "gateway is silent",
+        "held",
+        "we refuse",
+        "the peer refuses",
+        "not published",
+    ],
 )
 def test_what_is_unwell_is_one_finding_with_its_mend(document, subject, severity, message, mend):
     (finding,) = state_findings(document)
