@@ -263,11 +263,11 @@ class ImportRules(GatewayStage):
         self, backend: GatewayBackend, agents: GatewayAgents
     ) -> None:
         agent, peer = agents.start(self.names.peer), self.names.peer
-        another = (f"spiffe://{peer}.example/another",)
-        for number, (expected, heard) in enumerate(
-            ((self.san(peer), "stock"), (another + self.san(peer), "stock"), (another, None))
+        own, another = self.san(peer), self.other_san(peer)
+        for number, (presented, expected, heard) in enumerate(
+            ((own, own, "stock"), (own, another + own, "stock"), (another, own, None))
         ):
-            endpoint = backend.owner(peer, "stock", self.san(peer))
+            endpoint = backend.owner(peer, "stock", presented)
             route = self.way_out(f"stock-{number}", endpoint, sans=expected)
             (way,) = self.lead(agent, route)
             assert word(backend.leave(route, way)) == heard

@@ -84,6 +84,11 @@ class GatewayStage:
         message = f"{type(self).__name__} must override the fixture `backend`"
         raise NotImplementedError(message)
 
+    @pytest.fixture(autouse=True)
+    def _world(self, backend: GatewayBackend) -> None:
+        """Know where the services of `way_in` are registered."""
+        self._registry = backend
+
     @pytest.fixture
     def agents(self, backend: GatewayBackend, tmp_path: Path) -> Iterator[GatewayAgents]:
         """Open adapters on the backend."""
@@ -100,13 +105,13 @@ class GatewayStage:
             record_property("rule", f"{number}. {rules[number].text}")
 
     def way_in(self, name: str, *endpoints: Endpoint, peers: Collection[str] = ()) -> PublishRoute:
-        """A published service; for the first peer, unless others are named."""
+        """A published service, which the mesh knows; for the first peer, unless others are named."""
         fqdn = f"{name}.{self.names.domain}"
         return PublishRoute(
             sni=fqdn,
             fqdn=fqdn,
             registry=self.names.registry,
-            service=name,
+            service=self._registry.register(name, endpoints),
             port=ServicePort(name="tcp", port=80, protocol=Protocol.TCP),
             endpoints=endpoints,
             peers=tuple(peers) or (self.names.peer,),
@@ -126,8 +131,12 @@ class GatewayStage:
         return ImportRoute(peer=peer, service=service)
 
     def san(self, peer: str) -> tuple[str, ...]:
-        """What the ingress of a peer presents."""
+        """What the ingress of a peer presents, for each of its services; override it where DNS names are checked."""
         return (f"spiffe://{peer}.example/ingress",)
+
+    def other_san(self, peer: str) -> tuple[str, ...]:
+        """What another workload of a peer presents, of the same kind as `san`."""
+        return (f"spiffe://{peer}.example/another",)
 
     def lead(self, agent: pluggy.HookRelay, *routes: ImportRoute) -> list[Route]:
         """Ask for ways out and require that there are; in the order of the routes."""
