@@ -139,6 +139,9 @@ class AdapterType:
     `open` takes the validated options and the context and returns an object that implements the
     role's hooks; it raises `ConfigError` for options that contradict each other, and does not wait for
     the backend: a registry that is down is for `registry_watch` to report.
+    `backend` is `module:factory`, or empty: `factory(options)` returns the `RegistryBackend`, `GatewayBackend` or
+    `CoordinatorBackend` (as the role is) of a backend in use. `hamlet verify-adapter` alone imports it, so that
+    every check of the contract can be run by whoever has the plugin; an agent never does, as it needs pytest.
     """
 
     kind: str
@@ -147,6 +150,7 @@ class AdapterType:
     open: Callable[..., object]
     summary: str = ""
     api_version: int = API_VERSION
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
