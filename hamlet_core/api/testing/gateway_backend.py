@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 
 from hamlet_core.api import AdapterContext, Endpoint, ImportRoute, Ingress, PublishRoute, Route, Trust
@@ -70,6 +70,14 @@ class GatewayBackend(ABC):
     def hide(self) -> AbstractContextManager[None] | None:
         """Let nobody know how the mesh is reached meanwhile; None where the options settle it."""
         return None
+
+    def register(self, name: str, endpoints: Sequence[Endpoint]) -> str:
+        """Have the mesh know a service of these endpoints, where its gateway leads to those alone; its name there.
+
+        Called again for a name whose endpoints are others by now. A gateway that takes any endpoint needs none.
+        """
+        del endpoints
+        return name
 
     def spoil(self, route: PublishRoute) -> PublishRoute | None:
         """Return the route in a form that this gateway refuses; None where it refuses no route into this mesh."""
