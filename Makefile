@@ -25,7 +25,7 @@ install: $(STAMP) ## make .venv with the agent, its plugins and the development 
 demo: $(STAMP) ## two meshes of two organisations exchange services
 	$(BIN)/hamlet demo $(ARGS)
 
-backends: $(STAMP) ## find or make the real Consul, etcd and kube-apiserver (once; minutes) that tests run against
+backends: $(STAMP) ## find or make the real Consul, etcd, kube-apiserver and their tools (once; minutes) that tests run against
 	-$(BIN)/python tests/backends/install.py all
 
 test: backends ## every test; what a missing backend keeps from running is said at the end

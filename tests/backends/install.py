@@ -1,6 +1,6 @@
-"""Find or fetch the real backends that the adapters are tested against. Starts none of them.
+"""Find or fetch the real backends, and their tools, that adapters and pages are tested against. Starts none of them.
 
-    python tests/backends/install.py [consul|etcd|kubectl|kube-apiserver|all] ...
+    python tests/backends/install.py [consul|etcd|kubectl|kube-apiserver|etcdctl|promtool|all] ...
 
 A binary is taken from the folder `$HAMLET_BACKENDS`, then from `$KUBEBUILDER_ASSETS` (where the tests of other
 Kubernetes projects look for theirs), then from `$PATH`, then from a cache folder
@@ -134,6 +134,8 @@ RECIPES: Mapping[str, Callable[[Path], Path]] = {
     "etcd": Packaged(suite="bookworm", package="etcd-server", member="usr/bin/etcd"),
     "kubectl": Packaged(suite="bookworm", package="kubernetes-client", member="usr/bin/kubectl"),
     "kube-apiserver": BuiltApiserver(suite="bookworm", go="1.19", version="1.20.2"),
+    "etcdctl": Packaged(suite="bookworm", package="etcd-client", member="usr/bin/etcdctl"),
+    "promtool": Packaged(suite="bookworm", package="prometheus", member="usr/bin/promtool"),
 }
 """How each backend is had when the machine has none: given an empty folder, return the binary made in it."""
 

@@ -15,6 +15,7 @@ from hamlet_core.api.testing import GatewayBackend, GatewayContract
 from hamlet_core.cli.scaffold import project
 from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT, Block, blocks, make
+from tests.docs.typing_blocks import BINARIES, succeeds, surroundings, typed
 from tests.support.meshes import PATIENCE
 from tests.support.shell import shell, steps
 
@@ -90,14 +91,12 @@ def test_the_example_keeps_the_contract_on_a_real_etcd(etcd: Path, tmp_path: Pat
     for path, text in standing(EXAMPLE).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text, encoding="utf-8")
+    (commands,) = typed("docs/writing-an-adapter.md", "7. Prove it")
     # As its author has it: of the plugins of pytest that are installed here, none.
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "--disable-plugin-autoload", "-p", "no:cacheprovider"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=540, check=False,
-        env={**os.environ, "PATH": f"{etcd}{os.pathsep}{os.environ['PATH']}", "PYTEST_ADDOPTS": ""},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
-    closing = done.stdout.splitlines()[-1]
+    environ = surroundings(
+        BINARIES, etcd, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS="-rs -p no:cacheprovider"
+    )
+    closing = succeeds(commands, tmp_path, environ, within=540).splitlines()[-1]
     passed = re.match(r"(\d+) passed in ", closing)
     assert passed, f"not all passed: {closing}"
     written = re.search(r"^(\d+) passed in", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,0 +1,333 @@
+"""What pages have typed beside real backends: kubectl, etcdctl, Envoy, `hamlet verify-adapter`; and rules of others.
+
+Each block is typed as it stands, where what its page says is so: the adapter, told what the page tells it, then does
+its work with what was made.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+from hamlet_envoy.bootstrap import find_binary
+from hamlet_istio.gateway import IstioGateway
+from hamlet_istio.gateway_options import IstioGatewayOptions
+from hamlet_istio.options import IstioOptions
+from hamlet_istio.registry import IstioRegistry
+from ruamel.yaml import YAML
+
+from hamlet_core.api import (
+    PROJECT,
+    AdapterContext,
+    GatewaySpec,
+    GatewayUnavailable,
+    RegistrySpec,
+    RemoveImport,
+    Severity,
+    Status,
+    WriteImport,
+)
+from hamlet_core.api.testing import Watching, imported_service
+from tests.backends.consul import Consul
+from tests.backends.envoy import Mesh, Server, short_folder, wait_for
+from tests.backends.kubernetes import OwnKubernetes
+from tests.backends.not_run import needed
+from tests.docs.blocks import ROOT, Block, blocks, pages
+from tests.docs.typing_blocks import BASH, BINARIES, at_a_terminal, bash, succeeds, surroundings, typed
+from tests.support.ports import free_ports
+
+pytestmark = pytest.mark.timeout(300)
+PATIENCE = 60.0
+EAST = AdapterContext(
+    name="east", mesh="east", domain="east.example", trust_domain="east.example", directory=Path("/nowhere")
+)
+
+
+def agent(adapter: object) -> pluggy.HookRelay:
+    """The hooks of an adapter, as an agent has them."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(RegistrySpec)
+    manager.add_hookspecs(GatewaySpec)
+    manager.register(adapter)
+    return manager.hook
+
+
+# --- Kubernetes --------------------------------------------------------------------------------------------
+
+ISTIO = "plugins/istio/README.md"
+ENTRIES = "/apis/networking.istio.io/v1/namespaces/hamlet-imports/serviceentries"
+
+
+def told(holding: str) -> dict[str, Any]:
+    """What the page's one example that has this text says hamlet.yaml says."""
+    (text,) = (each.text for each in blocks(ROOT / ISTIO) if each.language == "yaml" and holding in each.text)
+    found: dict[str, Any] = YAML(typ="safe").load(text)
+    return found
+
+
+@pytest.mark.xdist_group("kubernetes")
+def test_what_kubectl_makes_is_what_the_adapters_of_istio_need_and_shows_what_was_written(
+    own_kubernetes: OwnKubernetes, machine: dict[str, str], tmp_path: Path
+) -> None:
+    (kubectl,) = needed("kubectl", "kubectl")
+    (making, showing), (granting,) = typed(ISTIO, "Quick start"), typed(ISTIO, "The gateway")
+    environ = {**machine, "KUBECONFIG": str(own_kubernetes.kubeconfig)}
+    environ["PATH"] = f"{kubectl.parent}:{environ['PATH']}"
+    succeeds(f"python3 -m venv there && . there/bin/activate\n{making}", tmp_path, environ)
+    token = tmp_path / "token"
+    token.write_text(own_kubernetes.token_for("hamlet", "hamlet"))
+    here = {"server": own_kubernetes.server, "ca": own_kubernetes.ca, "token_file": token}
+
+    registry = told("token_file")["registries"]["east"]
+    assert registry.keys() == {"kind", *here}
+    opened = agent(IstioRegistry(IstioOptions(**here), EAST))
+    service = imported_service("orders", "west")
+    try:
+        assert {each.severity for each in opened.registry_check()} == {Severity.OK}
+        (outcome,) = opened.registry_apply(changes=[WriteImport(service)])
+        assert outcome.status is Status.APPLIED, outcome
+        shown = succeeds(showing, tmp_path, environ)
+        (head, row) = shown.splitlines()[:2]
+        assert head.split()[-1] == "PEER"
+        assert (row.split()[0], row.split()[-1]) == ("orders-west-example", "west")
+        assert "orders.west.example" in shown
+        opened.registry_apply(changes=[RemoveImport(service.key, service.local_name)])
+    finally:
+        opened.registry_close()
+
+    # The gateway: the namespaces are Istio's and the consumers', and there before.
+    for name in ("istio-ingress", "shop"):
+        own_kubernetes.make_namespace(name)
+    options = told("consumers: {shop")["gateway"]
+    assert options.pop("kind") == "istio"
+    gateway = agent(IstioGateway(IstioGatewayOptions(**options, **here), EAST))
+    no_ingress = {"Service istio-ingress/istio-ingress"}
+    try:
+        assert wrong(gateway) > no_ingress, "rights are missing before they are granted"
+        succeeds(f". there/bin/activate\n{granting}", tmp_path, environ)
+        assert wrong(gateway) == no_ingress, "which Istio installs, and nobody did"
+    finally:
+        gateway.gateway_close()
+
+
+def wrong(gateway: pluggy.HookRelay) -> set[str]:
+    return {each.subject for each in gateway.gateway_check() if each.severity is Severity.ERROR}
+
+
+# --- etcd --------------------------------------------------------------------------------------------------
+
+ETCD = "examples/hamlet-etcd/README.md"
+EXAMPLE = ROOT / "examples" / "hamlet-etcd"
+
+
+@contextmanager
+def running_etcd() -> Iterator[str]:
+    """A real etcd with nothing in it; its address."""
+    (binary,) = needed("a real etcd", "etcd")
+    folder = Path(tempfile.mkdtemp(prefix="etcd-"))
+    client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+    command = [str(binary), "--name=t", f"--data-dir={folder / 'data'}", f"--initial-cluster=t={peer}"]
+    command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}", "--log-level=error"]
+    command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", "--unsafe-no-fsync"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        health = [*etcdctl_command(), f"--endpoints={client}", "endpoint", "health"]
+        deadline = time.monotonic() + PATIENCE
+        while subprocess.run(health, capture_output=True, check=False, timeout=60).returncode:
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+        yield client
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def etcdctl_command() -> list[str]:
+    (binary,) = needed("etcdctl", "etcdctl")
+    return [str(binary)]
+
+
+def with_etcdctl(address: str, **more: str) -> dict[str, str]:
+    """A machine on which etcdctl finds the etcd at `address`."""
+    return surroundings(Path(etcdctl_command()[0]).parent, ETCDCTL_ENDPOINTS=address, **more)
+
+
+@pytest.fixture
+def open_etcd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., pluggy.HookRelay]]:
+    """Open the adapter of the example, which is in no environment, with options of hamlet.yaml."""
+    monkeypatch.syspath_prepend(str(EXAMPLE / "src"))
+    options_type = importlib.import_module("hamlet_etcd.options").EtcdOptions
+    open_registry = importlib.import_module("hamlet_etcd.plugin").open_registry
+    opened: list[pluggy.HookRelay] = []
+
+    def opening(**options: Any) -> pluggy.HookRelay:
+        opened.append(agent(open_registry(options_type(**options), EAST)))
+        return opened[-1]
+
+    yield opening
+    for each in opened:
+        each.registry_close()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "hamlet_etcd"]:
+        del sys.modules[name]
+
+
+def test_what_etcdctl_puts_is_a_service_and_the_rights_of_the_page_are_enough(
+    open_etcd: Callable[..., pluggy.HookRelay], tmp_path: Path
+) -> None:
+    (putting,), (granting,) = typed(ETCD, "Use"), typed(ETCD, "Rights")
+    password = uuid.uuid4().hex
+    with running_etcd() as address:
+        environ = with_etcdctl(address)
+        succeeds(putting, tmp_path, environ)
+        asked = [("Password of hamlet: ", password), ("Type password of hamlet again for confirmation: ", password)]
+        granted = at_a_terminal(granting, environ, asked)
+        assert granted.code == 0, granted.said
+        succeeds(
+            "etcdctl user add root:r && etcdctl user grant-role root root\netcdctl auth enable", tmp_path, environ
+        )
+        refused = bash("etcdctl get mesh/services/orders", tmp_path, environ)
+        assert refused.code != 0, "without a user there is nothing to see now"
+
+        hooks = open_etcd(address=address, user="hamlet", password=password)
+        watching = Watching(hooks)
+        found = watching.until(lambda state: "orders" in state, PATIENCE)["orders"]
+        assert [(each.address, each.port) for each in found.endpoints] == [("10.0.0.5", 8080)]
+        service = imported_service("stock", "west")
+        (outcome,) = hooks.registry_apply(changes=[WriteImport(service)])
+        assert outcome.status is Status.APPLIED, outcome
+        assert [each.key for each in hooks.registry_imports()] == [service.key]
+        hooks.registry_mark_peer(peer="west", lost_since=None)
+        (outcome,) = hooks.registry_apply(changes=[RemoveImport(service.key, service.local_name)])
+        assert outcome.status is Status.APPLIED, outcome
+        watching.end(PATIENCE)
+
+        elsewhere = open_etcd(address=address, user="hamlet", password=password, prefix="other/")
+        with pytest.raises(Exception, match="permission denied"):
+            elsewhere.registry_imports()
+
+
+# --- hamlet verify-adapter ---------------------------------------------------------------------------------
+
+MESH = """\
+mesh: {name: west, domain: west.example, trust_domain: west.example}
+identity: {certificate: agent.crt, key: agent.key}
+"""
+
+
+def verifying(kind: str) -> str:
+    """The line of the command's page for a kind."""
+    (commands,) = typed("docs/cli.md", "hamlet verify-adapter")
+    (line,) = (each for each in commands.splitlines() if each.startswith(f"hamlet verify-adapter {kind} "))
+    return line
+
+
+def test_every_line_that_verifies_an_adapter_is_typed_here() -> None:
+    (commands,) = typed("docs/cli.md", "hamlet verify-adapter")
+    assert sorted(commands.splitlines()) == sorted([verifying("consul"), verifying("etcd")])
+
+
+def test_the_adapter_of_consul_is_verified_as_the_page_says(consul: Consul, tmp_path: Path) -> None:
+    (tmp_path / "hamlet.yaml").write_text(
+        f"{MESH}registries: {{main: {{kind: consul, address: '{consul.address}'}}}}\n"
+    )
+    asked = bash(verifying("consul"), tmp_path, surroundings(BINARIES), answers="n\n")
+    assert "Go on?" in asked.said
+    assert not (tmp_path / "report.html").exists()
+    done = bash(verifying("consul"), tmp_path, surroundings(BINARIES), answers="y\n")
+    assert done.code in (0, 1), done.said  # 1: some checks need --backend
+    (passed,) = re.findall(r"^(\d+) of \d+ checks passed", done.said, re.MULTILINE)
+    assert int(passed) > 10
+    assert not re.search(r"^failed\b|left behind", done.said, re.MULTILINE), done.said
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "consul" in report
+
+
+def test_the_adapter_of_the_example_is_verified_as_the_page_says(tmp_path: Path) -> None:
+    (binary,) = needed("a real etcd", "etcd")
+    project, target = tmp_path / "hamlet-etcd", tmp_path / "installed"
+    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(target), str(project)], check=True, timeout=240)
+    with running_etcd() as address:
+        registry = f"registries: {{main: {{kind: etcd, address: '{address}', timeout: 1s}}}}\n"
+        (project / "hamlet.yaml").write_text(MESH + registry)
+        environ = surroundings(BINARIES, binary.parent, PYTHONPATH=str(target))
+        done = bash(f"{verifying('etcd')} 2>progress", project, environ)
+    report = json.loads(done.said)
+    assert (report["failed"], report["left_behind"]) == (0, []), done.said
+    assert report["passed"] > 30
+    reasons = {each["reason"] for rule in report["rules"] for each in rule["checks"] if each["result"] == "not run"}
+    assert reasons <= {"the server is not ours to stop"}
+
+
+# --- Envoy -------------------------------------------------------------------------------------------------
+
+
+def test_an_envoy_of_ones_own_is_started_by_the_line_of_its_page_and_leads_a_call() -> None:
+    (command,) = typed("plugins/envoy/README.md", "An Envoy of your own")
+    with short_folder() as folder:
+        west, server = Mesh("west", folder, extra={"manage": False}), Server()
+        directory = folder / "envoy"
+        with pytest.raises(GatewayUnavailable, match="does not run"):
+            west.trust(west.peer())
+        binary = find_binary(west.gateway._options, folder)
+        assert binary is not None, "hamlet-envoy[bundled] is a part of what tests need"
+        assert command.count("DIRECTORY/") == 2
+        line = command.replace("DIRECTORY", str(directory))
+        process = subprocess.Popen([*BASH, f"exec {line}"], env=surroundings(binary.parent), start_new_session=True)
+        try:
+            wait_for(west.gateway._admin.is_live, "Envoy")
+            west.trust(west.peer())
+            west.gateway.gateway_publish([west.publishes("orders", server, to=["west"])])
+            assert west.ask("orders.west.example", west.own) == b"hello"
+            assert (directory / "envoy.log").stat().st_size
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+            west.close()
+            server.close()
+
+
+# --- rules in the language of others -----------------------------------------------------------------------
+
+HCL = [each for page in pages() for each in blocks(page) if each.language == "hcl"]
+RULES = [each for each in HCL if "policy =" in each.text]
+
+
+@pytest.mark.parametrize("block", RULES, ids=lambda block: block.where)
+def test_consul_takes_the_rules_of_a_page(block: Block, consul_acl: Consul) -> None:
+    made = consul_acl.do("PUT", "/v1/acl/policy", {"Name": f"page-{uuid.uuid4().hex}", "Rules": block.text})
+    consul_acl.do("DELETE", f"/v1/acl/policy/{made['ID']}")
+
+
+def test_what_else_is_in_hcl_is_typed_by_its_tutorial() -> None:
+    assert {each.page for each in HCL if each not in RULES} == {"docs/tutorial-consul-istio.md"}
+
+
+def test_consul_refuses_rules_that_are_none(consul_acl: Consul) -> None:
+    reply = consul_acl.call("PUT", "/v1/acl/policy", {"Name": "page-wrong", "Rules": 'node_prefix "" { polizy = 1 }'})
+    assert reply.status >= 400
+
+
+def test_prometheus_takes_the_alerts_of_the_page(tmp_path: Path) -> None:
+    (promtool,) = needed("promtool", "promtool")
+    (rules,) = (each.text for each in blocks(ROOT / "docs/operations.md") if each.text.startswith("groups:"))
+    for text, expected in ((rules, 0), (rules.replace("hamlet_ready == 0", "hamlet_ready == (0", 1), 1)):
+        (tmp_path / "rules.yaml").write_text(text)
+        done = bash("promtool check rules rules.yaml", tmp_path, surroundings(promtool.parent))
+        assert done.code == expected, done.said
