@@ -25,7 +25,8 @@ from kubernetes import config as kubeconfigs
 from kubernetes.client import ApiClient, Configuration
 
 from hamlet_core.api import Endpoint
-from tests.backends.istio_translation import Proxy, Seen, Translated, Translation, file_of, secret_file, typed
+from tests.backends.istio_envoy import file_of, secret_file, typed
+from tests.backends.istio_translation import Proxy, Seen, Translated, Translation
 from tests.backends.not_run import leave_out
 from tests.support.ports import free_port
 

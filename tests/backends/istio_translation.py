@@ -8,16 +8,13 @@ so that no field is passed over without a word. Nothing here uses the code under
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.backends.istio_envoy import by_request, cluster, denying, listener, secret_file, tcp_proxy, transport
+
 Object = dict[str, Any]
-_GOOGLE = "type.googleapis.com"
-_TLS = "envoy.extensions.transport_sockets.tls.v3"
-_RBAC = "envoy.extensions.filters.network.rbac.v3.RBAC"
 _OF_A_SECRET = ("tls.crt", "tls.key", "ca.crt")
 
 
@@ -102,7 +99,7 @@ class Translation:
                         if chain := self._chain(each, server, host, gateway):
                             chains.setdefault(name, chain)
         if chains:
-            self._listeners["ingress"] = _listener("ingress", port, list(chains.values()), by_name=True)
+            self._listeners["ingress"] = listener("ingress", port, list(chains.values()), by_name=True)
 
     def sidecar(self, workload: Proxy, ports: Mapping[tuple[str, int], int]) -> None:
         """Add a listener for each service outside the mesh that this workload can call, on a port of loopback.
@@ -118,8 +115,8 @@ class Translation:
             name = f"{destination.cluster}/{workload.namespace}"
             settings = _tls_of(rule, number) if rule else {"mode": "DISABLE"}
             self._originate(name, destination, settings, workload)
-            filters = [_tcp_proxy(name)]
-            self._listeners[name] = _listener(name, ports[host, number], [{"filters": filters}], by_name=False)
+            filters = [tcp_proxy(name)]
+            self._listeners[name] = listener(name, ports[host, number], [{"filters": filters}], by_name=False)
 
     def callable(self, workload: Proxy) -> Iterator[tuple[str, int]]:
         """The hosts and ports outside the mesh that this workload can call."""
@@ -143,23 +140,26 @@ class Translation:
         (route,) = way["spec"]["tcp" if protocol == "TLS" else "http"]
         _known(route, "route")
         (only,) = route["route"]
-        cluster = self._inside(only["destination"])
-        last = _tcp_proxy(cluster) if protocol == "TLS" else _by_request(name, cluster)
+        inside, denials = self._inside(only["destination"]), self._denials(gateway)
+        if protocol == "TLS":
+            filters = [*([denying("network", denials)] if denials else []), tcp_proxy(inside)]
+        else:
+            filters = [by_request(name, inside, [denying("http", denials)] if denials else [])]
         return {
             "name": name,
             "filter_chain_match": {"server_names": [name]},
-            "transport_socket": _transport(
+            "transport_socket": transport(
                 "Downstream",
                 require_client_certificate=True,
                 common_tls_context=self._context(
                     secret, {}, tls_minimum_protocol_version=tls["minProtocolVersion"].replace("TLSV", "TLSv")
                 ),
             ),
-            "filters": [*self._denials(gateway), last],
+            "filters": filters,
         }
 
-    def _denials(self, proxy: Proxy) -> Iterator[Object]:
-        """The policies that deny; those that allow are not known here."""
+    def _denials(self, proxy: Proxy) -> dict[str, Object]:
+        """The policies that deny, by name and number of the rule; those that allow are not known here."""
         policies = {}
         for each in self._seen.authorizationpolicies:
             spec, place = each["spec"], _place(each)
@@ -168,16 +168,14 @@ class Translation:
                 _demand(spec.get("action") == "DENY", f"a policy with action {spec.get('action')}")
                 for number, rule in enumerate(spec["rules"]):
                     policies[f"{'/'.join(place)}/{number}"] = _denied(rule)
-        if policies:
-            rules = {"action": "DENY", "policies": policies}
-            yield _extension("envoy.filters.network.rbac", _RBAC, rules=rules, stat_prefix="tcp.")
+        return policies
 
     def _inside(self, destination: Object) -> str:
         """Add the cluster of a host of the mesh; its name."""
         host, number = destination["host"], destination["port"]["number"]
         found = next(iter(self._entries(host, number)), None)
         place = _of_entry(found, host, number) if found else self._of_service(host, number)
-        self._clusters[place.cluster] = _cluster(place.cluster, place)
+        self._clusters[place.cluster] = cluster(place.cluster, place.places)
         return place.cluster
 
     def _of_service(self, host: str, number: int) -> _Destination:
@@ -201,7 +199,7 @@ class Translation:
     def _originate(self, name: str, destination: _Destination, settings: Object, workload: Proxy) -> None:
         """Add the cluster of a service elsewhere; none while the secret that its rule names is not there."""
         if settings["mode"] == "DISABLE":
-            self._clusters[name] = _cluster(name, destination)
+            self._clusters[name] = cluster(name, destination.places)
             return
         _known(settings, "mode", "credentialName", "subjectAltNames", "sni")
         _demand(settings["mode"] == "MUTUAL", f"a rule of mode {settings['mode']}")
@@ -215,8 +213,8 @@ class Translation:
             context = self._context(
                 secret, {"match_typed_subject_alt_names": names}, tls_minimum_protocol_version="TLSv1_2"
             )
-            transport = _transport("Upstream", sni=settings["sni"], common_tls_context=context)
-            self._clusters[name] = _cluster(name, destination) | {"transport_socket": transport}
+            secured = transport("Upstream", sni=settings["sni"], common_tls_context=context)
+            self._clusters[name] = cluster(name, destination.places, transport_socket=secured)
 
     def _context(self, secret: Object, verified: Object, **parameters: str) -> Object:
         """What a side presents and verifies with: what is in the secret, of which Envoy hears when it changes."""
@@ -241,23 +239,6 @@ class Translation:
     def _source(self, name: str) -> Object:
         file = {"path_config_source": {"path": f"{self._directory}/{secret_file(name)}"}}
         return {"name": name, "sds_config": {**file, "resource_api_version": "V3"}}
-
-
-def secret_file(name: str) -> str:
-    """The file of a secret."""
-    return f"sds-{name}.json"
-
-
-def file_of(resources: Sequence[Object]) -> tuple[str, str]:
-    """The version and the text of a file of resources that Envoy watches: the version tells content alone."""
-    body = json.dumps(resources, sort_keys=True)
-    version = hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
-    return version, f'{{"version_info": "{version}", "resources": {body}}}'
-
-
-def typed(message: str, **fields: Any) -> Object:
-    """A message in an `Any`."""
-    return {"@type": f"{_GOOGLE}/{message}", **fields}
 
 
 def _of_entry(entry: Object, host: str, number: int) -> _Destination:
@@ -318,58 +299,6 @@ def _principal(text: str) -> Object:
     """A principal, `spiffe://` before it, with a star at its end or without."""
     _demand("*" not in text[:-1], f"a principal {text!r}")
     return {"prefix": f"spiffe://{text[:-1]}"} if text.endswith("*") else {"exact": f"spiffe://{text}"}
-
-
-def _listener(name: str, port: int, chains: Sequence[Object], *, by_name: bool) -> Object:
-    inspector = _extension(
-        "envoy.filters.listener.tls_inspector",
-        "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
-    )
-    return typed(
-        "envoy.config.listener.v3.Listener",
-        name=name,
-        address={"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        listener_filters=[inspector] if by_name else [],
-        filter_chains=chains,
-    )
-
-
-def _cluster(name: str, destination: _Destination) -> Object:
-    endpoints = [
-        {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
-        for address, port in destination.places
-    ]
-    return typed(
-        "envoy.config.cluster.v3.Cluster",
-        name=name,
-        type="STATIC",
-        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-    )
-
-
-def _tcp_proxy(cluster: str) -> Object:
-    message = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-    return _extension("envoy.filters.network.tcp_proxy", message, stat_prefix="tcp", cluster=cluster)
-
-
-def _by_request(host: str, cluster: str) -> Object:
-    router = _extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
-    routes = [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]
-    return _extension(
-        "envoy.filters.network.http_connection_manager",
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix="http",
-        route_config={"virtual_hosts": [{"name": host, "domains": [host, f"{host}:*"], "routes": routes}]},
-        http_filters=[router],
-    )
-
-
-def _transport(side: str, **fields: Any) -> Object:
-    return _extension("envoy.transport_sockets.tls", f"{_TLS}.{side}TlsContext", **fields)
-
-
-def _extension(name: str, message: str, **fields: Any) -> Object:
-    return {"name": name, "typed_config": typed(message, **fields)}
 
 
 def _selects(chosen: Mapping[str, str], labels: Mapping[str, str]) -> bool:

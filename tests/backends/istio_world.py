@@ -1,14 +1,15 @@
 """The world of the gateway contract with a mesh of Istio in its middle: a real Kubernetes API and a real Envoy.
 
-Between them stands `IstioControl` in istiod's place. Where there is a control plane, what an adapter wrote is in force
-once that has read it and the proxies have taken it. Whoever connects here waits for just that, and so for nothing that
-the adapter should have done before its call returned.
+Between them stands `IstioControl` in istiod's place. Where there is a control plane, what an adapter wrote is in
+force once that has read it and the proxies have taken it. Whoever connects here waits for just that, and so for
+nothing that the adapter should have done before its call returned.
 """
 
 from __future__ import annotations
 
 import secrets
 import socket
+import ssl
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from hamlet_core.api import (
 )
 from hamlet_core.api.testing import Connection, GatewayWorld
 from hamlet_core.api.testing.gateway_world import PATIENCE, SocketConnection
+from hamlet_core.api.testing.minting import usage
 from tests.backends.istio_control import COLLECTIONS, IstioControl
 from tests.backends.istio_translation import Proxy
 from tests.backends.kubernetes import ADMIN, OwnKubernetes
@@ -123,11 +125,14 @@ class _Settled(Connection):
 
 
 class IstioWorld(GatewayWorld):
-    """A mesh of Istio, of whose gateway `without` its `ingress` or `egress` is under test."""
+    """A mesh of Istio, of whose gateway `without` its `ingress` or `egress` is under test.
 
-    def __init__(self, mesh: IstioMesh, folder: Path, without: str = "") -> None:
+    `ingress` are further options of the ingress.
+    """
+
+    def __init__(self, mesh: IstioMesh, folder: Path, without: str = "", **ingress: Any) -> None:
         super().__init__(folder)
-        self._mesh, self._without = mesh, without
+        self._mesh, self._without, self._ingress = mesh, without, ingress
         self._registered: dict[str, int] = {}
         self._written: IstioRegistry | None = None
         self._agent: AdapterContext | None = None
@@ -149,6 +154,7 @@ class IstioWorld(GatewayWorld):
                 "service": SERVICE,
                 "selector": dict(mesh.selector),
                 "port": mesh.control.port,
+                **self._ingress,
             },
             "egress": {"consumers": {mesh.namespaces["callers"]: {"mesh": "out"}}},
         }
@@ -176,6 +182,12 @@ class IstioWorld(GatewayWorld):
         self._mesh.control.settle()
         found = super().enter(ingress, sni, peer)
         return _Settled(found, self._mesh.control) if found is not None else None
+
+    def call_as(self, ingress: Ingress, sni: str, uri: str, *, signed_by: str) -> ssl.SSLSocket:
+        """Connect with a certificate for `uri` by the authority of a mesh; `OSError` when the handshake fails."""
+        self._mesh.control.settle()
+        leaf = self.authority(signed_by).leaf(uri, extensions=[(usage("digital_signature"), True)])
+        return self._handshake(ingress, sni, leaf)
 
     def presented(self, ingress: Ingress, sni: str) -> Collection[str]:
         """See `GatewayBackend`."""
