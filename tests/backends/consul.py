@@ -74,6 +74,11 @@ class Consul:
         return f"{'https' if self.pki else 'http'}://127.0.0.1:{self.port}"
 
     @property
+    def grpc_address(self) -> str:
+        """Where it serves xDS: host and port."""
+        return f"127.0.0.1:{self._ports[3]}"
+
+    @property
     def serf_port(self) -> int:
         """Where others join it."""
         return self._ports[1]
