@@ -9,9 +9,9 @@ A plugin's test module subclasses `RegistryContract`, gives it a `backend` and h
             return FolderBackend(tmp_path)
 
 Each check is called after the rule it comes from (`test_r3_...`), and `rules_of` has the rules' own words.
-`hamlet verify-adapter` runs the same checks against a live registry. `GatewayContract` does the same for the
-rules of `GatewaySpec`, `IngressContract` and `EgressContract` for a gateway that leads calls one way only; its
-`GatewayBackend` offers the workloads and meshes that call, and are called, and `GatewayWorld` is one of real
+`hamlet verify-adapter` runs the same checks, of every role, against a live backend. `GatewayContract` does the
+same for the rules of `GatewaySpec`, `IngressContract` and `EgressContract` for a gateway that leads calls one way
+only; its `GatewayBackend` offers the workloads and meshes that call, and are called, and `GatewayWorld` is one of real
 certificates and connections on loopback, which lacks but the gateway.
 `CoordinatorContract` has those of `CoordinatorSpec`, over a `CoordinatorBackend`.
 """
@@ -44,12 +44,14 @@ from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
 from hamlet_core.api.testing.memory_coordinator import MemoryCoordinator  # noqa: E402
 from hamlet_core.api.testing.memory_gateway import MemoryGateway  # noqa: E402
 from hamlet_core.api.testing.memory_world import MemoryGatewayBackend  # noqa: E402
-from hamlet_core.api.testing.names import Names  # noqa: E402
+from hamlet_core.api.testing.names import LIVE_NAMES, Names  # noqa: E402
+from hamlet_core.api.testing.relay import Relay  # noqa: E402
 from hamlet_core.api.testing.rules import Rule, rules_of  # noqa: E402
 from hamlet_core.api.testing.samples import imported_service, local_service  # noqa: E402
 from hamlet_core.api.testing.watching import Watching  # noqa: E402
 
 __all__ = [
+    "LIVE_NAMES",
     "Connection",
     "CoordinatorBackend",
     "CoordinatorContract",
@@ -65,6 +67,7 @@ __all__ = [
     "Names",
     "RegistryBackend",
     "RegistryContract",
+    "Relay",
     "Rule",
     "Watching",
     "imported_service",

@@ -28,6 +28,18 @@ class CoordinatorBackend(ABC):
     def add_foreign(self, context: AdapterContext) -> str:
         """Put something of someone else where this agent's lead would stand; return what names it."""
 
+    def remove_foreign(self, context: AdapterContext) -> None:
+        """Take out again what `add_foreign` put there for this agent.
+
+        Only a backend that outlives the checks needs it (`hamlet verify-adapter`).
+        """
+        where = f"mesh {context.mesh} of {context.trust_domain}"
+        message = f"{type(self).__name__} has no remove_foreign, and cannot take out what is in the way of {where}"
+        raise NotImplementedError(message)
+
     @abstractmethod
     def entries(self) -> Mapping[str, object]:
         """Everything that stands in the backend, by whatever names it, in a form that shows each change."""
+
+    def close(self) -> None:  # noqa: B027 - most need none
+        """Take out what is left of it, and release everything; `hamlet verify-adapter` calls it once, at the end."""

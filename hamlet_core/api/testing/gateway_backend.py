@@ -67,6 +67,9 @@ class GatewayBackend(ABC):
     def outage(self) -> AbstractContextManager[None]:
         """Make the gateway take nothing while the context lasts; what it leads stays."""
 
+    def close(self) -> None:  # noqa: B027 - most need none
+        """Take out what is left of it, and release everything; `hamlet verify-adapter` calls it once, at the end."""
+
     def hide(self) -> AbstractContextManager[None] | None:
         """Let nobody know how the mesh is reached meanwhile; None where the options settle it."""
         return None

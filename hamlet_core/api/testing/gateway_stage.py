@@ -30,12 +30,12 @@ from hamlet_core.api.testing.rules import named, rules_of
 
 
 class GatewayAgents:
-    """Opens gateways as agents do, and closes what a test left open."""
+    """Opens gateways as agents do, and closes what a test left open; `key` is theirs in the configuration."""
 
-    def __init__(self, backend: GatewayBackend, directory: Path, names: Names) -> None:
+    def __init__(self, backend: GatewayBackend, directory: Path, names: Names, key: str = "gateway") -> None:
         self._backend = backend
         self._context = AdapterContext(
-            name="gateway",
+            name=key,
             mesh=names.mesh,
             domain=names.domain,
             trust_domain=names.trust_domain,

@@ -75,6 +75,11 @@ class MemoryCoordinator(CoordinatorBackend):
             self.claims[self.key(context)] = Claim(holder=None)
         return self.key(context)
 
+    def remove_foreign(self, context: AdapterContext) -> None:
+        """Take it out again."""
+        with self.lock:
+            del self.claims[self.key(context)]
+
     def entries(self) -> Mapping[str, object]:
         """Every claim."""
         with self.lock:

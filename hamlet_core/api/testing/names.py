@@ -28,3 +28,19 @@ class Names:
     def local(self, name: str) -> str:
         """How the checks call a local service."""
         return f"{self.own}-{name}" if self.own else name
+
+
+OWN = "hamletverify"
+LIVE_NAMES = Names(
+    mesh=OWN,
+    domain=f"{OWN}.example",
+    trust_domain=f"{OWN}.example",
+    registry=OWN,
+    other_trust_domain=f"other.{OWN}.example",
+    other_registry=f"{OWN}-2",
+    peer=f"{OWN}-east",
+    other_peer=f"{OWN}-north",
+    own=OWN,
+)
+"""The names of `hamlet verify-adapter`, which no real mesh has: a mark of theirs is no real agent's, a lead of theirs
+is nobody's, and what they write shows where it is from."""

@@ -1,0 +1,153 @@
+"""A TCP relay on loopback that can be cut: an outage for the adapter that goes through it, and for nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+_HOST = "127.0.0.1"
+_CHUNK = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of no time: what is closed so is reset, as by a host that is gone, and not ended in order."""
+
+
+class Relay:
+    """Passes on to `host` and `port` whatever connects to `address`, until it is closed. Any thread may use it.
+
+    One whose target cannot be reached hangs up on who connects. It knows nothing of what passes: with TLS, its
+    clients must be told the name that the target's certificate has.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        # It never listens: while the relay is cut it keeps the port from being given to anybody else.
+        self._reserved = _bound(0)
+        self.port: int = self._reserved.getsockname()[1]
+        self.address = f"{_HOST}:{self.port}"
+        self._lock = threading.Lock()
+        self._cuts = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: socket.socket | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"relay {self.address}", daemon=True)
+        self._thread.start()
+        self._do(self._listen())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """Break the connections that stand, and refuse new ones until the context is left.
+
+        Of cuts that overlap, the last to be left ends the outage.
+        """
+        with self._lock:
+            self._cuts += 1
+            if self._cuts == 1:
+                self._do(self._hang_up())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cuts -= 1
+                if not self._cuts and not self._loop.is_closed():
+                    self._do(self._listen())
+
+    def close(self) -> None:
+        """Break the connections, and relay nothing any more. Closing twice does nothing."""
+        with self._lock:
+            if self._loop.is_closed():
+                return
+            self._do(self._hang_up())
+            self._do(self._loop.shutdown_default_executor())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._reserved.close()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        done: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        done.result()
+
+    async def _listen(self) -> None:
+        self._listening = _bound(self.port)
+        self._listening.settimeout(0)
+        self._listening.listen()
+        self._loop.add_reader(self._listening, self._accept, self._listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        # In the loop and at once, so that a cut finds every connection either not taken or in a task.
+        try:
+            taken, _ = listening.accept()
+        except OSError:
+            return  # whoever called has hung up
+        taken.settimeout(0)
+        task = self._loop.create_task(self._relayed(taken))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: taken.close())  # for one that was cancelled before it began
+
+    async def _hang_up(self) -> None:
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # what the tasks have let go of is closed by now
+
+    async def _relayed(self, taken: socket.socket) -> None:
+        ends: list[asyncio.StreamWriter] = []
+        try:
+            reader, writer = await asyncio.open_connection(sock=taken)
+            ends.append(writer)
+            onward, outward = await asyncio.open_connection(*self._target)
+            ends.append(outward)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pump(reader, outward))
+                both.create_task(_pump(onward, writer))
+            for end in ends:
+                end.close()
+                await end.wait_closed()
+        except* OSError:
+            pass  # an end is gone, or was never there: so is the other one now
+        finally:
+            for end in ends:
+                _reset(end)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on until the end, and the end too."""
+    while piece := await reader.read(_CHUNK):
+        writer.write(piece)
+        await writer.drain()
+    writer.write_eof()
+
+
+def _reset(end: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):  # it has been closed
+        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    end.transport.abort()
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((_HOST, port))
+    return bound

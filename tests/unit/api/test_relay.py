@@ -1,0 +1,170 @@
+"""The relay of the kit: what goes through it, what a cut does, and what is left of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hamlet_core.api.testing import Relay
+from hamlet_core.api.testing.leaks import grown, held
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def target() -> Iterator[int]:
+    """A server that sends back what it gets, and ends when its client does; its port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            try:
+                while piece := connection.recv(4096):
+                    connection.sendall(piece)
+            except OSError:
+                return
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield listening.getsockname()[1]
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(PATIENCE)
+
+
+@pytest.fixture
+def relay(target: int) -> Iterator[Relay]:
+    with Relay("127.0.0.1", target) as relay:
+        yield relay
+
+
+def connected(relay: Relay) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", relay.port), timeout=PATIENCE)
+
+
+def answered(connection: socket.socket, word: bytes = b"hello") -> bool:
+    """Whether a word comes back."""
+    connection.sendall(word)
+    heard = b""
+    while len(heard) < len(word):
+        piece = connection.recv(4096)
+        if not piece:
+            return False
+        heard += piece
+    return heard == word
+
+
+def test_what_connects_is_passed_on_both_ways_to_the_end(relay: Relay) -> None:
+    assert relay.address == f"127.0.0.1:{relay.port}"
+    sent = bytes(range(256)) * 8_192
+    with connected(relay) as connection, ThreadPoolExecutor(1) as sender:
+
+        def send() -> None:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+
+        sending = sender.submit(send)
+        heard = b"".join(iter(lambda: connection.recv(65_536), b""))
+        sending.result()
+    assert heard == sent
+
+
+def test_a_cut_breaks_what_stands_and_refuses_what_comes_until_it_is_over(relay: Relay) -> None:
+    with connected(relay) as standing:
+        assert answered(standing)
+        with relay.cut():
+            with pytest.raises(OSError, match=r"reset|Broken pipe"):
+                assert not answered(standing), "it still answers"
+            with pytest.raises(ConnectionRefusedError):
+                connected(relay)
+    with connected(relay) as again:
+        assert answered(again)
+
+
+def test_a_cut_with_nobody_connected_refuses_at_once(relay: Relay) -> None:
+    for _ in range(20):
+        with relay.cut(), pytest.raises(ConnectionRefusedError):
+            connected(relay)
+        with connected(relay) as connection:
+            assert answered(connection)
+
+
+def test_of_cuts_that_overlap_the_last_one_ends_the_outage(relay: Relay) -> None:
+    first, second = relay.cut(), relay.cut()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with pytest.raises(ConnectionRefusedError):
+        connected(relay)
+    second.__exit__(None, None, None)
+    with connected(relay) as connection:
+        assert answered(connection)
+
+
+def test_a_cut_ends_when_its_body_fails(relay: Relay) -> None:
+    with pytest.raises(ZeroDivisionError), relay.cut():
+        raise ZeroDivisionError
+    with connected(relay) as connection:
+        assert answered(connection)
+
+
+def test_many_threads_may_connect_while_it_is_cut_again_and_again(relay: Relay) -> None:
+    over = threading.Event()
+
+    def call() -> int:
+        heard = 0
+        while not over.is_set():
+            try:
+                with connected(relay) as connection:
+                    heard += answered(connection)
+            except ConnectionError:
+                continue
+        return heard
+
+    with ThreadPoolExecutor(4) as callers:
+        calls = [callers.submit(call) for _ in range(4)]
+        for _ in range(30):
+            with relay.cut(), pytest.raises(ConnectionRefusedError):
+                connected(relay)
+        with connected(relay) as connection:
+            assert answered(connection)
+        over.set()
+        assert all(each.result(PATIENCE) >= 0 for each in calls)
+
+
+def test_a_target_that_is_gone_hangs_up_on_the_caller() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # it never listens
+        port = bound.getsockname()[1]
+        with Relay("127.0.0.1", port) as relay, pytest.raises(ConnectionResetError), connected(relay) as caller:
+            caller.recv(1)  # where it has not been told while it connected
+
+
+def test_what_is_closed_refuses_and_leaves_no_thread_and_no_socket(target: int) -> None:
+    def live() -> None:
+        relay = Relay("localhost", target)
+        with connected(relay) as standing:
+            assert answered(standing)
+            with relay.cut():
+                relay.close()
+                relay.close()
+        with pytest.raises(ConnectionRefusedError):
+            connected(relay)
+
+    live()
+    before = held()
+    for _ in range(5):
+        live()
+    assert grown(before, 5, PATIENCE) == {}
