@@ -212,6 +212,21 @@ def test_the_same_again_writes_nothing(consul: Consul, open_gateway: Start) -> N
     assert index < renewed == consul.do("GET", ENTRY)["ModifyIndex"]
 
 
+def test_a_link_stands_when_its_entry_has_been_written_since(
+    consul: Consul, open_gateway: Start, start_registry: Start
+) -> None:
+    gateway, started = open_gateway(consul), start_registry(consul)
+    gateway.trust(EAST)
+    routes = [route(name) for name in ("stock", "mail", "news")]
+    for count, each in enumerate(routes, 1):
+        gateway.lead(*routes[:count])
+        assert len(gateway.links()) == count, "a link that stood was cut"
+        (outcome,) = started.hooks.registry_apply(
+            changes=[WriteImport(imported_service(each.service.name.split(".")[0]))]
+        )
+        assert outcome.status is Status.APPLIED
+
+
 # What is taken back
 
 

@@ -20,6 +20,7 @@ from hamlet_consul.gateway_check import Seen, findings
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.linking import Linking
 from hamlet_consul.links import Link, Place, Standing, decide, kept_names, names_of, protocol, refusal
+from hamlet_consul.naming import service_name
 from hamlet_consul.transport import Transport
 from hamlet_core.api import (
     AdapterContext,
@@ -176,7 +177,11 @@ class ConsulGateway:
             self._standing = self._linking.standing()
         standing = self._standing
         unknown = routes.keys() - standing.keys()
-        names = names_of(routes.values(), standing, self._linking.listed() if unknown else ())
+        listed = self._linking.listed() if unknown else frozenset()
+        if any(service_name(routes[key].service.fqdn.lower()) in listed for key in unknown):
+            # That may be the import's own entry, written since: taken for another's, its link would be cut.
+            self._standing = standing = self._linking.standing()
+        names = names_of(routes.values(), standing, listed)
         linked = {name: routes[key] for key, name in names.items()}
         kept = None if keep is None else {name for key in keep for name in kept_names(key, standing)}
         speaks = {name: protocol(route.service) for name, route in linked.items()} if self._options.protocols else {}
