@@ -42,6 +42,7 @@ TYPED = {
 """Pages whose commands are typed, and compared with what they show, by a test of their own."""
 INSTALLING = "tests/docs/test_shell_installing.py"
 REGISTRIES = "tests/docs/test_shell_registries.py"
+VERIFYING = "tests/docs/test_shell_verifying.py"
 ALONE = "tests/docs/test_shell_alone.py"
 TYPED_BELOW = {
     ("README.md", "Install"): INSTALLING,
@@ -49,7 +50,7 @@ TYPED_BELOW = {
     ("docs/operations.md", "Install as a service"): INSTALLING,
     ("examples/hamlet-audit/README.md", "Use"): INSTALLING,
     ("plugins/envoy/README.md", "Quick start"): INSTALLING,
-    ("docs/cli.md", "hamlet verify-adapter"): REGISTRIES,
+    ("docs/cli.md", "hamlet verify-adapter"): VERIFYING,
     ("examples/hamlet-etcd/README.md", "Use"): REGISTRIES,
     ("examples/hamlet-etcd/README.md", "Rights"): REGISTRIES,
     ("plugins/envoy/README.md", "An Envoy of your own"): REGISTRIES,

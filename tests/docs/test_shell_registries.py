@@ -1,4 +1,4 @@
-"""What pages have typed beside real backends: kubectl, etcdctl, Envoy, `hamlet verify-adapter`; and rules of others.
+"""What pages have typed beside real backends: kubectl, etcdctl, Envoy; and rules in the language of others.
 
 Each block is typed as it stands, where what its page says is so: the adapter, told what the page tells it, then does
 its work with what was made.
@@ -7,16 +7,10 @@ its work with what was made.
 from __future__ import annotations
 
 import importlib
-import json
-import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +40,8 @@ from tests.backends.envoy import Mesh, Server, short_folder, wait_for
 from tests.backends.kubernetes import OwnKubernetes
 from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT, Block, blocks, pages
-from tests.docs.typing_blocks import BASH, BINARIES, at_a_terminal, bash, succeeds, surroundings, typed
-from tests.support.ports import free_ports
+from tests.docs.etcd import running_etcd, with_etcdctl
+from tests.docs.typing_blocks import BASH, at_a_terminal, bash, succeeds, surroundings, typed
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 60.0
@@ -133,40 +127,6 @@ ETCD = "examples/hamlet-etcd/README.md"
 EXAMPLE = ROOT / "examples" / "hamlet-etcd"
 
 
-@contextmanager
-def running_etcd() -> Iterator[str]:
-    """A real etcd with nothing in it; its address."""
-    (binary,) = needed("a real etcd", "etcd")
-    folder = Path(tempfile.mkdtemp(prefix="etcd-"))
-    client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
-    command = [str(binary), "--name=t", f"--data-dir={folder / 'data'}", f"--initial-cluster=t={peer}"]
-    command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}", "--log-level=error"]
-    command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", "--unsafe-no-fsync"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        health = [*etcdctl_command(), f"--endpoints={client}", "endpoint", "health"]
-        deadline = time.monotonic() + PATIENCE
-        while subprocess.run(health, capture_output=True, check=False, timeout=60).returncode:
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-        yield client
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(folder)
-
-
-def etcdctl_command() -> list[str]:
-    (binary,) = needed("etcdctl", "etcdctl")
-    return [str(binary)]
-
-
-def with_etcdctl(address: str, **more: str) -> dict[str, str]:
-    """A machine on which etcdctl finds the etcd at `address`."""
-    return surroundings(Path(etcdctl_command()[0]).parent, ETCDCTL_ENDPOINTS=address, **more)
-
-
 @pytest.fixture
 def open_etcd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., pluggy.HookRelay]]:
     """Open the adapter of the example, which is in no environment, with options of hamlet.yaml."""
@@ -219,60 +179,6 @@ def test_what_etcdctl_puts_is_a_service_and_the_rights_of_the_page_are_enough(
         elsewhere = open_etcd(address=address, user="hamlet", password=password, prefix="other/")
         with pytest.raises(Exception, match="permission denied"):
             elsewhere.registry_imports()
-
-
-# --- hamlet verify-adapter ---------------------------------------------------------------------------------
-
-MESH = """\
-mesh: {name: west, domain: west.example, trust_domain: west.example}
-identity: {certificate: agent.crt, key: agent.key}
-"""
-
-
-def verifying(kind: str) -> str:
-    """The line of the command's page for a kind."""
-    (commands,) = typed("docs/cli.md", "hamlet verify-adapter")
-    (line,) = (each for each in commands.splitlines() if each.startswith(f"hamlet verify-adapter {kind} "))
-    return line
-
-
-def test_every_line_that_verifies_an_adapter_is_typed_here() -> None:
-    (commands,) = typed("docs/cli.md", "hamlet verify-adapter")
-    assert sorted(commands.splitlines()) == sorted([verifying("consul"), verifying("etcd")])
-
-
-def test_the_adapter_of_consul_is_verified_as_the_page_says(consul: Consul, tmp_path: Path) -> None:
-    (tmp_path / "hamlet.yaml").write_text(
-        f"{MESH}registries: {{main: {{kind: consul, address: '{consul.address}'}}}}\n"
-    )
-    asked = bash(verifying("consul"), tmp_path, surroundings(BINARIES), answers="n\n")
-    assert "Go on?" in asked.said
-    assert not (tmp_path / "report.html").exists()
-    done = bash(verifying("consul"), tmp_path, surroundings(BINARIES), answers="y\n")
-    assert done.code in (0, 1), done.said  # 1: some checks need --backend
-    (passed,) = re.findall(r"^(\d+) of \d+ checks passed", done.said, re.MULTILINE)
-    assert int(passed) > 10
-    assert not re.search(r"^failed\b|left behind", done.said, re.MULTILINE), done.said
-    report = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "consul" in report
-
-
-def test_the_adapter_of_the_example_is_verified_as_the_page_says(tmp_path: Path) -> None:
-    (binary,) = needed("a real etcd", "etcd")
-    project, target = tmp_path / "hamlet-etcd", tmp_path / "installed"
-    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns(".*", "__pycache__"))
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*install, "--target", str(target), str(project)], check=True, timeout=240)
-    with running_etcd() as address:
-        registry = f"registries: {{main: {{kind: etcd, address: '{address}', timeout: 1s}}}}\n"
-        (project / "hamlet.yaml").write_text(MESH + registry)
-        environ = surroundings(BINARIES, binary.parent, PYTHONPATH=str(target))
-        done = bash(f"{verifying('etcd')} 2>progress", project, environ)
-    report = json.loads(done.said)
-    assert (report["failed"], report["left_behind"]) == (0, []), done.said
-    assert report["passed"] > 30
-    reasons = {each["reason"] for rule in report["rules"] for each in rule["checks"] if each["result"] == "not run"}
-    assert reasons <= {"the server is not ours to stop"}
 
 
 # --- Envoy -------------------------------------------------------------------------------------------------

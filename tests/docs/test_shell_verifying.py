@@ -1,0 +1,72 @@
+"""The lines of `hamlet verify-adapter`, as the command's page has them, beside a real Consul and a real etcd."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.backends.consul import Consul
+from tests.backends.not_run import needed
+from tests.docs.blocks import ROOT
+from tests.docs.etcd import running_etcd
+from tests.docs.typing_blocks import BINARIES, bash, surroundings, typed
+
+pytestmark = pytest.mark.timeout(300)
+EXAMPLE = ROOT / "examples" / "hamlet-etcd"
+MESH = """\
+mesh: {name: west, domain: west.example, trust_domain: west.example}
+identity: {certificate: agent.crt, key: agent.key}
+"""
+LINES = [line for block in typed("docs/cli.md", "hamlet verify-adapter") for line in block.splitlines()]
+
+
+def lines_for(kind: str) -> list[str]:
+    found = [line for line in LINES if line.startswith(f"hamlet verify-adapter {kind} ")]
+    assert found, f"the page has no line for {kind}"
+    return found
+
+
+def test_every_line_that_verifies_an_adapter_is_typed_here() -> None:
+    assert sorted(LINES) == sorted([*lines_for("consul"), *lines_for("etcd")])
+
+
+@pytest.mark.parametrize("line", lines_for("consul"))
+def test_the_adapters_of_consul_are_verified_as_the_page_says(line: str, consul: Consul, tmp_path: Path) -> None:
+    configuration = f"{MESH}registries: {{main: {{kind: consul, address: '{consul.address}'}}}}\n"
+    if "--role coordinator" in line:
+        configuration += f"coordinator: {{kind: consul, address: '{consul.address}', ttl: 10s}}\n"
+    (tmp_path / "hamlet.yaml").write_text(configuration)
+    asked = bash(line, tmp_path, surroundings(BINARIES), answers="n\n")
+    assert "Go on?" in asked.said
+    assert not re.search(r"^(passed|failed)\b", asked.said, re.MULTILINE), "nothing is done without a yes"
+    done = bash(line, tmp_path, surroundings(BINARIES), answers="y\n")
+    # 1: of some checks it is said that they could not be run
+    assert done.code == (1 if re.search(r"^not run\b", done.said, re.MULTILINE) else 0), done.said
+    assert len(re.findall(r"^passed\b", done.said, re.MULTILINE)) > 5, done.said
+    assert not re.search(r"^failed\b", done.said, re.MULTILINE), done.said
+    assert (tmp_path / "report.html").exists() == ("--html report.html" in line)
+
+
+def test_the_adapter_of_the_example_is_verified_as_the_page_says(tmp_path: Path) -> None:
+    (line,) = lines_for("etcd")
+    (binary,) = needed("a real etcd", "etcd")
+    project, target = tmp_path / "hamlet-etcd", tmp_path / "installed"
+    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(target), str(project)], check=True, timeout=240)
+    with running_etcd() as address:
+        registry = f"registries: {{main: {{kind: etcd, address: '{address}', timeout: 1s}}}}\n"
+        (project / "hamlet.yaml").write_text(MESH + registry)
+        environ = surroundings(BINARIES, binary.parent, PYTHONPATH=str(target))
+        done = bash(f"{line} 2>progress", project, environ)
+    assert done.said, (project / "progress").read_text()
+    report = json.loads(done.said)
+    assert report["failed"] == 0, done.said
+    assert report["passed"] > 30
+    assert done.code == bool(report["not_run"])
