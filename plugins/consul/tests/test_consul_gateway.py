@@ -72,7 +72,7 @@ class Opened:
     """A gateway of mesh `west` as an agent opens it."""
 
     def __init__(self, consul: Consul, base: Path, **options: Any) -> None:
-        given: dict[str, Any] = {"address": consul.address, "token": consul.token}
+        given: dict[str, Any] = {"address": consul.address, "token": consul.token, "names": "checked"}
         context = AdapterContext(
             name="gateway", mesh="west", domain="west.example", trust_domain="west.example", directory=base
         )
@@ -197,6 +197,18 @@ def test_what_consul_could_not_check_is_refused_and_not_linked(consul: Consul, o
     assert "no bundle of north" in answers[ImportKey("north", "far.north.example")].reason
     assert set(gateway.links()) == {"good-east-example"}
     assert set(protocols(consul)) == {"good-east-example"}
+
+
+def test_a_consul_that_may_check_no_names_is_led_nowhere(consul: Consul, open_gateway: Start) -> None:
+    gateway = open_gateway(consul, names="by-version")
+    gateway.trust(EAST)
+    stock = route("stock")
+    (answer,) = gateway.lead(stock).values()
+    assert isinstance(answer, Refused)
+    assert f"{consul.node} (1.8.7)" in answer.reason
+    assert gateway.links() == {}
+    (finding,) = (each for each in gateway.hooks.gateway_check() if each.subject == "names")
+    assert finding.severity is Severity.ERROR
 
 
 def test_the_same_again_writes_nothing(consul: Consul, open_gateway: Start) -> None:

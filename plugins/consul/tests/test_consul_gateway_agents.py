@@ -26,7 +26,7 @@ async def test_imports_are_linked_as_long_as_they_are_published(tmp_path: Path, 
     west.configure(
         {"east": east.peer()},
         registries={"west": {"kind": "consul", "address": consul.address, "wait": "5s"}},
-        egress={"kind": "consul", "address": consul.address},
+        egress={"kind": "consul", "address": consul.address, "names": "checked"},
     )
     east.configure(
         {"west": west.peer()},
@@ -64,7 +64,7 @@ async def test_what_consul_would_not_check_is_no_entry_and_status_says_why(
     west.configure(
         {"east": east.peer()},
         registries={"west": {"kind": "consul", "address": consul.address, "wait": "5s"}},
-        egress={"kind": "consul", "address": consul.address},
+        egress={"kind": "consul", "address": consul.address, "names": "checked"},
     )
     east.configure(
         {"west": west.peer()},

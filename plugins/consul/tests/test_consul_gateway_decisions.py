@@ -12,6 +12,7 @@ from hamlet_consul import credentials
 from hamlet_consul.credentials import Credentials, files_of, peer_of, sweep
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.links import Link, Place, Standing, covers, decide, names_of, protocol, refusal
+from hamlet_consul.versions import unchecked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -242,6 +243,31 @@ def test_all_that_is_wanted_is_linked_once_and_nothing_of_others_is_touched(
     assert set(named) == foreign | wanted | left
     again = decide(decision.links, routes, kept, PLACE, "gw")
     assert again.links == decision.links
+
+
+# Versions
+
+
+@pytest.mark.parametrize(
+    ("builds", "said"),
+    [
+        ({"a": "1.13.0:0e046bbb", "b": "1.22.3+ent:1a2b"}, ""),
+        ({"a": "2.0.0:"}, ""),
+        ({"a": "1.13.0:", "b": "1.8.7:"}, "b (1.8.7)"),
+        ({"b": "1.12.9:", "a": "1.9.17:0e046bbb", "c": "1.13.0:"}, "a (1.9.17) and 1 more agents"),
+        ({"a": ""}, "a (an unknown version)"),
+        ({}, "(none is seen)"),
+    ],
+)
+def test_agents_that_may_check_no_names_are_told_by_their_builds(builds: dict[str, str], said: str) -> None:
+    assert unchecked(builds) == said
+
+
+def test_where_names_may_be_unchecked_every_import_is_refused() -> None:
+    refused = refusal(route(), OWN, "b (1.8.7)")
+    assert refused is not None
+    assert "b (1.8.7)" in refused.reason
+    assert "names: checked" in refused.reason
 
 
 # Files

@@ -16,7 +16,7 @@ import structlog
 from hamlet_consul import credentials
 from hamlet_consul.client import Client
 from hamlet_consul.entries import TERMINATING_GATEWAY
-from hamlet_consul.gateway_check import Seen, findings
+from hamlet_consul.gateway_check import Seen, findings, unchecked_by
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.linking import Linking
 from hamlet_consul.links import Link, Place, Standing, decide, kept_names, names_of, protocol, refusal
@@ -111,16 +111,17 @@ class ConsulGateway:
         wanted = {route.key: route for route in routes}
         with self._lock, self._errors():
             place = self._require_place()
+            self._linking.require_sight()
+            unchecked = unchecked_by(self._client, self._options)
             answers: dict[ImportKey, ImportAnswer] = {}
             for key, route in wanted.items():
-                why = refusal(route, place.credentials)
+                why = refusal(route, place.credentials, unchecked)
                 answers[key] = why or Route(
                     endpoints={one.id: route.service.endpoints_of(one) for one in route.service.instances},
                     originates_tls=False,  # at those addresses; the gateway's name is what a sidecar needs
                     settings={TERMINATING_GATEWAY: self._options.gateway},
                 )
             led = {key: route for key, route in wanted.items() if isinstance(answers[key], Route)}
-            self._linking.require_sight()
             kept = None if keep is None else frozenset(keep)
             refused = self._link(place, led, kept, look=False)
             self._asked = ({key: route for key, route in led.items() if key not in refused}, kept)

@@ -10,6 +10,7 @@ from pathlib import Path
 from hamlet_consul.check import rights, version
 from hamlet_consul.client import Client
 from hamlet_consul.gateway_options import ConsulGatewayOptions
+from hamlet_consul.versions import unchecked
 from hamlet_core.api import AdapterContext, Finding, HamletError, Severity
 
 
@@ -55,6 +56,7 @@ def findings(client: Client, seen: Seen) -> Iterator[Finding]:
             return
         yield from _rights(client, protocols=seen.options.protocols)
         yield version(client)
+        yield from _names(client, seen.options)
         yield from _gateway(client, seen.options.gateway)
     except HamletError as error:
         yield Finding(subject="agent", severity=Severity.ERROR, message=str(error), mend=error.mend)
@@ -96,6 +98,22 @@ def _rights(client: Client, *, protocols: bool) -> Iterator[Finding]:
     }
     named = {right: (f"right {right[0]}:{right[2]}", what) for right, what in wanted.items()}
     yield from rights(client, named, gateway_policy(protocols=protocols))
+
+
+def unchecked_by(client: Client, options: ConsulGatewayOptions) -> str:
+    """Which agents of Consul may have no name checked, in words; empty when all do, or the operator says so."""
+    return unchecked(client.builds()) if options.names == "by-version" else ""
+
+
+def _names(client: Client, options: ConsulGatewayOptions) -> Iterator[Finding]:
+    agents = unchecked_by(client, options)
+    if agents:
+        yield Finding(
+            subject="names",
+            severity=Severity.ERROR,
+            message=f"{agents} may have no owner's name checked, so every import is refused",
+            mend="update Consul to 1.13 or newer, set `names: checked` where it has that mended, or use hamlet-envoy",
+        )
 
 
 def _gateway(client: Client, name: str) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -28,6 +29,11 @@ class ConsulGatewayOptions(Connection):
     protocols: bool = Field(
         default=True,
         description="Write `service-defaults` with the protocol of imports that speak HTTP, HTTP/2 or gRPC.",
+    )
+
+    names: Literal["by-version", "checked"] = Field(
+        default="by-version",
+        description="Whether Consul has its proxies check owners' names; `checked`: an older one than 1.13 does too.",
     )
 
     @field_validator("files")

@@ -81,9 +81,17 @@ def covers(san: str, name: str) -> bool:
     return san == name
 
 
-def refusal(route: ImportRoute, credentials: Credentials) -> Refused | None:
-    """Why a terminating gateway can never lead to this import as it is, or None."""
+def refusal(route: ImportRoute, credentials: Credentials, unchecked: str = "") -> Refused | None:
+    """Why a terminating gateway can never lead to this import as it is, or None.
+
+    `unchecked` names the agents of Consul that are so old that they may have no name checked at all.
+    """
     service = route.service
+    if unchecked:
+        return Refused(
+            f"Consul's agent {unchecked} may let any certificate of a peer's authority pass, whatever its name:"
+            f" update Consul to 1.13 or newer, or say `names: checked` if it is known to have that mended, or {MEND}"
+        )
     if route.peer not in credentials.authorities:
         return Refused(f"there is no bundle of {route.peer}, against which to check its ingress: give the peer one")
     if not service.sans:
