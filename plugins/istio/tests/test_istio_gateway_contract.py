@@ -55,16 +55,25 @@ class TestIstioIngressContract(IngressContract):
         world.close()
 
     @pytest.mark.parametrize(
-        ("uri", "heard"),
+        ("service", "authority", "domain", "heard"),
         [
-            ("spiffe://east.example/till", "orders"),
-            ("spiffe://north.example/till", None),
-            ("spiffe://east.example.org/till", None),
-            ("spiffe://west.example/till", None),
+            ("orders", "east", "east.example", "orders"),
+            ("cart", "north", "north.example", "cart"),
+            ("orders", "east", "north.example", None),
+            ("orders", "east", "east.example.org", None),
+            ("orders", "east", "west.example", None),
+            ("orders", "north", "east.example", None),
+            ("cart", "east", "north.example", None),
         ],
     )
     def test_a_peers_authority_vouches_for_workloads_of_its_own_trust_domain_alone(
-        self, backend: IstioWorld, agents: GatewayAgents, uri: str, heard: str | None
+        self,
+        backend: IstioWorld,
+        agents: GatewayAgents,
+        service: str,
+        authority: str,
+        domain: str,
+        heard: str | None,
     ) -> None:
         agent = agents.start("east", "north")
         routes = [
@@ -72,7 +81,8 @@ class TestIstioIngressContract(IngressContract):
             self.way_in("cart", backend.serve("cart"), peers=("north",)),
         ]
         assert not agent.gateway_publish(routes=routes)
-        call = backend.call_as(ingress_of(agent), routes[0].sni, uri, signed_by="east")
+        uri = f"spiffe://{domain}/till"
+        call = backend.call_as(ingress_of(agent), f"{service}.west.example", uri, signed_by=authority)
         assert word(SocketConnection(call)) == heard
 
     @pytest.mark.parametrize(
