@@ -32,7 +32,7 @@ COMMANDS = {
     "plugins": Lazy("hamlet_core.cli.plugins:plugins", "List the installed plugins."),
     "new-adapter": Lazy("hamlet_core.cli.adapters:new_adapter", "Write the project of an adapter of your own."),
     "verify-adapter": Lazy(
-        "hamlet_core.cli.adapters:verify_adapter", "Check an adapter against the contract, on a live registry."
+        "hamlet_core.cli.adapters:verify_adapter", "Check an adapter against the contract, on the live backends."
     ),
     "demo": Lazy("hamlet_core.cli.demo:demo", "Watch two meshes exchange services on this machine."),
     "completion": Lazy("hamlet_core.cli.completion:completion", "Print the completion script of a shell."),

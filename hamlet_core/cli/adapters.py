@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import shlex
-import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +13,18 @@ from typing import TYPE_CHECKING
 import click
 
 import hamlet_core
-from hamlet_core.api.errors import ConfigError, HamletError
+from hamlet_core.api.errors import HamletError
 from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import console as new_console
 from hamlet_core.cli.output import emit, json_option, styled
 from hamlet_core.cli.settings import Settings, pass_settings
 
 if TYPE_CHECKING:
-    from hamlet_core.api import AdapterOptions, AdapterType
-    from hamlet_core.api.testing import RegistryBackend
+    from hamlet_core.api import Role
     from hamlet_core.api.testing.live import Check
-    from hamlet_core.config.load import Loaded
+    from hamlet_core.api.testing.live_role import LiveRole
+    from hamlet_core.cli.subjects import Place, Subject
+    from hamlet_core.cli.verification import Section
 
 
 @click.command("new-adapter")
@@ -78,12 +78,18 @@ Then replace store.py with the real registry, and tests/backend.py with what oth
 @click.option(
     "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file."
 )
-@click.option("--registry", metavar="NAME", help="Which registry, where several are of this kind.")
+@click.option("--registry", metavar="NAME", help="This registry alone.")
+@click.option(
+    "--role",
+    type=click.Choice(["registry", "gateway", "coordinator"]),
+    help="What is of this role alone; default: all that FILE has of the kind.",
+)
 @click.option(
     "--backend",
     metavar="MODULE:FACTORY",
-    help="What acts on the backend as others do; FACTORY(options) returns a RegistryBackend.",
+    help="What acts on the backend as others do, instead of what the plugin ships.",
 )
+@click.option("--no-backend", "alone", is_flag=True, help="Act on no backend; run what the adapter can do alone.")
 @click.option("--partial", is_flag=True, help="End with 0 also when checks could not be run, if none failed.")
 @click.option(
     "--timeout",
@@ -104,7 +110,9 @@ def verify_adapter(
     kind: str,
     file: Path | None,
     registry: str | None,
+    role: Role | None,
     backend: str | None,
+    alone: bool,
     partial: bool,
     timeout: float,
     yes: bool,
@@ -112,62 +120,58 @@ def verify_adapter(
     *,
     as_json: bool,
 ) -> None:
-    """Check the adapter KIND against the contract of adapters, on the live registry that FILE configures.
+    """Check the adapters of KIND against the contract, on the live backends that FILE configures.
 
-    It runs the same checks as `hamlet_core.api.testing` and reports by rule: what the rule demands, what
-    was checked, whether it passed, failed or could not be run, and why.
+    Every registry, gateway and coordinator of this kind is verified. The checks are those of
+    `hamlet_core.api.testing`; the report says by rule what it demands, what was checked, whether it passed,
+    failed or could not be run, and why.
 
-    The checks write up to 1,000 imports of the peers hamletverify-east and hamletverify-north, marked as those
-    of the trust domain hamletverify.example, and take them out again. Nothing of others is touched by an
-    adapter that keeps the rules; one that nobody has verified yet belongs on a test registry. No agent is
-    needed and none is asked; stop one that holds the registry for itself.
+    Registries: the checks write up to 1,000 imports of the peers hamletverify-east and hamletverify-north, marked
+    as those of the trust domain hamletverify.example, and take them out again. Nothing of others is touched by an
+    adapter that keeps the rules; one that nobody has verified yet belongs on a test registry. No agent is needed
+    and none is asked; stop one that holds the registry for itself.
 
-    What the adapter cannot do itself is not run without --backend: outages, edits by others, services that
-    come and go. With it, run the checks only on a backend that you may disturb and nobody else writes to:
-    FACTORY gets the registry's options and returns what the adapter's own tests use
-    (`hamlet_core.api.testing.RegistryBackend`); MODULE is found from the current folder, too.
+    Coordinators: the agents of the checks are of the mesh hamletverify, so nobody's lead is touched.
+
+    Gateways: the checks have to say all that it leads, so they take everything else from it, and in the end
+    nothing of ours is led until the agent starts again. They refuse while an agent runs with FILE.
+
+    What the adapter cannot do itself is done by the backend that its plugin ships, or that --backend names:
+    outages, edits by others, services hamletverify-* that come and go, connections. FACTORY gets the adapter's
+    options and returns a RegistryBackend, GatewayBackend or CoordinatorBackend (`hamlet_core.api.testing`), and
+    its `open` opens the adapter; MODULE is found from the current folder, too. Where there is none, the checks that
+    need it are not run. What one that is not shipped does to others is for its author to say.
 
     \b
     Exit codes:
-      0  every check passed
-      1  a check failed, could not be run (see --partial), or something was left behind
+      0  every check passed, or does not apply to a backend in use
+      1  a check failed, could not be run (see --partial), or something was left behind; an agent runs
       2  the command line or the configuration is wrong
 
     \b
     For example:
       hamlet verify-adapter consul --config hamlet.yaml --html report.html
+      hamlet verify-adapter consul --role coordinator
       hamlet verify-adapter etcd --backend tests.backend:make --yes --json
     """  # noqa: D301 - click reads the escape itself
     _require_pytest()
-    from hamlet_core.api.testing.live import NAMES, Result, verify
-    from hamlet_core.cli.verification import Subject, document, show
+    from hamlet_core.api.testing.live import Result
+    from hamlet_core.cli.subjects import refuse_a_gateway_that_is_led, refuse_names_in_use, subjects
+    from hamlet_core.cli.verification import Run, document, show
     from hamlet_core.cli.verification import page as page_of
-    from hamlet_core.plugins.loader import installed, load
+    from hamlet_core.plugins.loader import installed
 
+    if backend and alone:
+        message = "--backend names a backend, and --no-backend wants none"
+        raise click.UsageError(message)
     loaded = (dataclasses.replace(settings, config=file) if file else settings).read()
-    name = _registry(loaded, kind, registry)
-    if taken := sorted({NAMES.peer, NAMES.other_peer} & set(loaded.config.peers)):
-        message = f"{taken[0]!r} is the name of a peer here, and of what the checks write"
-        raise ConfigError(message, where=loaded.locate(("peers", taken[0])), mend="verify with another configuration")
-    adapter = load([kind]).adapters[kind]
-    options = _options(loaded, name, adapter)
-    hands = _hands(backend, options) if backend else None
-    if not yes:
-        writes = f"{'' if hands is None else 'make outages in, and '}write imports into, and remove them from,"
-        click.confirm(
-            f"The checks {writes} registry {name!r} ({kind}) of {loaded.path}. Go on?", abort=True, err=True
-        )
-    done = verify(
-        lambda context: adapter.open(options, context),
-        directory=loaded.path.absolute().parent,
-        hands=hands,
-        told=_progress(),
-        seconds=timeout,
-    )
+    found = subjects(loaded, kind, role=role, registry=registry, backend=backend, alone=alone)
+    refuse_names_in_use(loaded)
+    refuse_a_gateway_that_is_led(loaded, found)
+    sections = _sections(found, "" if yes else _question(found, loaded.path), timeout)
     (info, *_) = [each for each in installed() if each.name == kind]
-    subject = Subject(
+    run = Run(
         kind=kind,
-        registry=name,
         config=str(loaded.path),
         distribution=info.distribution,
         version=info.version,
@@ -175,11 +179,52 @@ def verify_adapter(
         at=datetime.now(UTC),
     )
     if page is not None:
-        _write(page, page_of(subject, done))
-    emit(document(subject, done), lambda console: show(console, subject, done), as_json=as_json)
-    unproven = done.count(Result.NOT_RUN) and not partial
-    if done.count(Result.FAILED) or done.left_behind or unproven:
+        _write(page, page_of(run, sections))
+    emit(document(run, sections), lambda console: show(console, run, sections), as_json=as_json)
+    proven = partial or not any(each.done.count(Result.NOT_RUN) for each in sections)
+    if not proven or any(each.done.count(Result.FAILED) or each.done.left_behind for each in sections):
         ctx.exit(Exit.FINDINGS)
+
+
+def _sections(found: Sequence[Subject], question: str, seconds: float) -> list[Section]:
+    """Verify one after the other, once all backends are made and the question, if there is one, is answered."""
+    from hamlet_core.api.testing.live import verify
+    from hamlet_core.cli.verification import Section
+
+    waiting: deque[LiveRole] = deque()
+    sections = []
+    try:
+        waiting.extend(each.live() for each in found)
+        if question:
+            click.confirm(question, abort=True, err=True)
+        for each in found:
+            done = verify(waiting.popleft(), told=_progress(each.place), seconds=seconds)
+            sections.append(Section(place=each.place, backend=each.backend, done=done))
+    finally:
+        for live in waiting:
+            live.close()
+    return sections
+
+
+def _question(found: Sequence[Subject], path: Path) -> str:
+    """What is asked before anything is written."""
+    does = {
+        "registry": "write imports into, and remove them from,",
+        "gateway": "take everything that it leads, until the agent starts again, from",
+        "coordinator": "take and give up the lead of a mesh of their own in",
+    }
+    acts = {
+        "registry": "register services in, make entries of others in and make outages for",
+        "gateway": "connect through and make outages for",
+        "coordinator": "put something of others into and make outages for",
+    }
+    lines = [f"The checks of {path} will"]
+    for each in found:
+        role = each.place.role
+        lines.append(f"  {does[role]} {each.place}")
+        if each.backend:
+            lines.append(f"  {acts[role]} {each.place}, by {each.backend}")
+    return "\n".join([*lines, "Go on?"])
 
 
 def _require_pytest() -> None:
@@ -194,80 +239,13 @@ def _require_pytest() -> None:
         raise HamletError(message, mend="pip install --upgrade 'hamlet-core[testing]'")
 
 
-def _registry(loaded: Loaded, kind: str, wanted: str | None) -> str:
-    """The registry that is meant."""
-    registries = loaded.config.registries
-    where = loaded.locate("registries")
-    if wanted is not None:
-        found = registries.get(wanted)
-        if found is None or found.kind != kind:
-            problem = "is not there" if found is None else f"is of kind {found.kind!r}, not {kind!r}"
-            message = f"registry {wanted!r} {problem}; registries: {_listed(loaded)}"
-            raise ConfigError(message, where=where, mend="name one of them with --registry")
-        return wanted
-    names = [name for name, each in registries.items() if each.kind == kind]
-    if not names and _drives_a_gateway(loaded, kind):
-        message = f"{kind!r} is the kind of a gateway here, and what is checked on a live backend are registries"
-        raise ConfigError(
-            message,
-            where=where,
-            mend="check a gateway from its own tests: subclass hamlet_core.api.testing.GatewayContract, run pytest",
-        )
-    if len(names) != 1:
-        message = f"{len(names) or 'no'} registries are of kind {kind!r}; registries: {_listed(loaded)}"
-        raise ConfigError(message, where=where, mend="name one with --registry" if names else "add one of that kind")
-    return names[0]
-
-
-def _drives_a_gateway(loaded: Loaded, kind: str) -> bool:
-    """Whether the configuration has a gateway of this kind, or what is installed of it is a gateway alone."""
-    from hamlet_core.plugins.loader import installed
-
-    if kind in {each.kind for each in (loaded.config.way_in, loaded.config.way_out) if each is not None}:
-        return True
-    provided = [role for each in installed() if each.name == kind for role in each.provides]
-    return "gateway" in provided and "registry" not in provided
-
-
-def _listed(loaded: Loaded) -> str:
-    return ", ".join(f"{name} ({each.kind})" for name, each in loaded.config.registries.items())
-
-
-def _options(loaded: Loaded, name: str, adapter: AdapterType) -> AdapterOptions:
-    """The registry's options, as the agent reads them."""
-    from hamlet_core.plugins.opening import validate_options
-
-    loc, given = ("registries", name), loaded.config.registries[name].options
-    loaded.options(loc, given, adapter.options)  # what is wrong with them is told with file and line
-    return validate_options(loc, given, adapter, loaded.path.absolute().parent)
-
-
-def _hands(where: str, options: AdapterOptions) -> RegistryBackend:
-    """Make what acts on the backend, as `module:factory` says."""
-    from hamlet_core.api.testing import RegistryBackend
-
-    module, _, attribute = where.partition(":")
-    mend = "write --backend module:factory, for example tests.backend:make"
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory: Callable[[AdapterOptions], object] = getattr(importlib.import_module(module), attribute)
-        made = factory(options)
-    except Exception as error:
-        message = f"the backend {where!r} cannot be made: {type(error).__name__}: {error}"
-        raise ConfigError(message, mend=mend) from error
-    if not isinstance(made, RegistryBackend):
-        message = f"the backend {where!r} is {made!r:.100} and no hamlet_core.api.testing.RegistryBackend"
-        raise ConfigError(message, mend=mend)
-    return made
-
-
-def _progress() -> Callable[[Check], None]:
+def _progress(place: Place) -> Callable[[Check], None]:
     """A line for each check as it ends, for a person who waits."""
     console = new_console(stderr=True)
 
     def told(check: Check) -> None:
         if console.is_terminal:
-            console.print(styled(f"{check.rule} {check.sentence}: {check.result}", "dim"))
+            console.print(styled(f"{place}: {check.rule} {check.sentence}: {check.result}", "dim"))
 
     return told
 

@@ -11,8 +11,8 @@ A plugin's test module subclasses `RegistryContract`, gives it a `backend` and h
 Each check is called after the rule it comes from (`test_r3_...`), and `rules_of` has the rules' own words.
 `hamlet verify-adapter` runs the same checks, of every role, against a live backend. `GatewayContract` does the
 same for the rules of `GatewaySpec`, `IngressContract` and `EgressContract` for a gateway that leads calls one way
-only; its `GatewayBackend` offers the workloads and meshes that call, and are called, and `GatewayWorld` is one of real
-certificates and connections on loopback, which lacks but the gateway.
+only; its `GatewayBackend` offers the workloads and meshes that call, and are called, and `GatewayWorld` is one of
+real certificates and connections on loopback, which lacks but the gateway.
 `CoordinatorContract` has those of `CoordinatorSpec`, over a `CoordinatorBackend`.
 """
 

@@ -51,3 +51,6 @@ class RegistryBackend(ABC):
     @abstractmethod
     def outage(self) -> AbstractContextManager[None]:
         """Make the backend unreachable for as long as the context lasts; its data survive."""
+
+    def close(self) -> None:  # noqa: B027 - most need none
+        """Take out what is left of it, and release everything; `hamlet verify-adapter` calls it once, at the end."""

@@ -1,8 +1,7 @@
-"""The contract, run against a registry that is there: what `hamlet verify-adapter` does.
+"""The contract, run against a backend that is there: what `hamlet verify-adapter` does.
 
-The checks use names of their own (`NAMES`), touch nothing else, and take out again what they made. What
-only somebody else's hands could do (an outage, an edit) needs a `RegistryBackend`; without one those
-checks are not run, and say so.
+The checks use names of their own (`LIVE_NAMES`), touch nothing else, and take out again what they made. What each
+role needs for that is in `live_registry`, `live_gateway` and `live_coordinator`.
 """
 
 from __future__ import annotations
@@ -12,37 +11,18 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import pytest
 
-from hamlet_core.api import AdapterContext, AdapterError, ImportedService, LocalService, RemoveImport, Status
-from hamlet_core.api.testing.agents import Agents
-from hamlet_core.api.testing.backend import RegistryBackend
-from hamlet_core.api.testing.names import Names
+from hamlet_core.api.testing.live_role import LiveRole, attempt
 from hamlet_core.api.testing.rules import named
+from hamlet_core.api.testing.watch_rules import IN_USE
 
-OWN = "hamletverify"
-NAMES = Names(
-    mesh=OWN,
-    domain=f"{OWN}.example",
-    trust_domain=f"{OWN}.example",
-    registry=OWN,
-    other_trust_domain=f"other.{OWN}.example",
-    other_registry=f"{OWN}-2",
-    peer=f"{OWN}-east",
-    other_peer=f"{OWN}-north",
-    own=OWN,
-)
-"""Names that no real mesh has: a mark of theirs is no real agent's, and what they write shows where it is from."""
 _SUITE = Path(__file__).with_name("live_suite.py")
-_NEEDS = "needs a backend fixture"
-
-Open = Callable[[AdapterContext], object]
 
 
 class Result(StrEnum):
@@ -51,6 +31,9 @@ class Result(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     NOT_RUN = "not run"
+    """There was nobody to do what it needs."""
+    DOES_NOT_APPLY = "does not apply"
+    """It is about a backend that nobody uses, and this one is in use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,81 +62,31 @@ class Verification:
         return sum(check.result is result for check in self.checks)
 
 
-@dataclass(slots=True, kw_only=True)
-class LiveBackend(RegistryBackend):
-    """A live registry: `opens` makes its adapter as configured, `hands` (or nobody) act on its backend."""
-
-    opens: Open
-    hands: RegistryBackend | None = None
-    _local: set[str] = field(default_factory=set)
-    _foreign: list[ImportedService] = field(default_factory=list)
-
-    def open(self, context: AdapterContext) -> object:
-        """Open the adapter."""
-        return self.opens(context)
-
-    def add_local(self, service: LocalService) -> str:
-        """Register a service; it is taken out after the check."""
-        name = self._hands("registers a service").add_local(service)
-        self._local.add(service.name)
-        return name
-
-    def remove_local(self, name: str) -> None:
-        """Deregister one."""
-        self._hands("deregisters a service").remove_local(name)
-        self._local.discard(name)
-
-    def add_foreign(self, service: ImportedService) -> str:
-        """Put an entry of others there; it is taken out after the check."""
-        name = self._hands("makes an entry of others").add_foreign(service)
-        self._foreign.append(service)
-        return name
-
-    def edit_import(self, service: ImportedService) -> None:
-        """Edit an import."""
-        self._hands("edits an import").edit_import(service)
-
-    def entries(self) -> Mapping[str, object]:
-        """List everything that stands."""
-        return self._hands("lists everything that stands").entries()
-
-    def outage(self) -> AbstractContextManager[None]:
-        """Make it unreachable."""
-        return self._hands("makes an outage").outage()
-
-    def tidy(self) -> Iterator[str]:
-        """Take out what the hands made; yield what could not be."""
-        if self.hands is None:
-            return
-        for name in sorted(self._local):
-            yield from _attempt(f"local service {name}", self.hands.remove_local, name)
-        for service in self._foreign:
-            yield from _attempt(f"entry of others {service.local_name}", self.hands.remove_foreign, service)
-        self._local.clear()
-        self._foreign.clear()
-
-    def _hands(self, does: str) -> RegistryBackend:
-        if self.hands is None:
-            pytest.skip(f"{_NEEDS} that {does}")
-        return self.hands
-
-
 def verify(
-    opens: Open,
-    *,
-    directory: Path,
-    hands: RegistryBackend | None = None,
-    told: Callable[[Check], object] = lambda _: None,
-    seconds: float = 300.0,
+    role: LiveRole, *, told: Callable[[Check], object] = lambda _: None, seconds: float = 300.0
 ) -> Verification:
-    """Run every check against the registry whose adapter `opens` makes; `told` hears of each as it ends.
+    """Run every check against what `role` stands for, and close it; `told` hears of each check as it ends.
 
-    `directory` is the folder of the configuration. A check that does not end within `seconds` has failed
-    (a call that hangs is only ended on the main thread). Leftovers of a run that was killed are removed
-    first. It takes minutes on a slow backend, and must not be run twice at the same time on one backend.
+    A check that does not end within `seconds` has failed (a call that hangs is only ended on the main thread).
+    Leftovers of a run that was killed are removed first. It takes minutes on a slow backend, and must not be run
+    twice at the same time on one backend.
     """
-    live = Live(backend=LiveBackend(opens=opens, hands=hands), directory=directory, told=told, seconds=seconds)
-    live.tidy(NAMES_OF_AGENTS)
+    live = Live(role=role, told=told, seconds=seconds)
+    closed: list[str] = []
+    try:
+        live.tidy(thoroughly=True)
+        with _within(seconds):
+            role.prepare()
+        _run(live)
+        live.tidy(thoroughly=True)
+    finally:
+        with _within(seconds):
+            closed += attempt("what the backend holds", role.close)
+    checks = sorted(live.checks.values(), key=lambda check: (check.rule[0], int(check.rule[1:])))
+    return Verification(checks=tuple(checks), left_behind=(*live.left, *closed))
+
+
+def _run(live: Live) -> None:
     with tempfile.TemporaryDirectory(prefix="hamlet-verify-") as scratch, _plain_environment():
         # A configuration of its own: no conftest, plugin or setting of the folder we stand in has a say.
         ini = Path(scratch) / "pytest.ini"
@@ -161,7 +94,7 @@ def verify(
         options = [
             "--noconftest", "--disable-plugin-autoload", "-p", "no:cacheprovider", "-p", "no:terminal",
             "-c", str(ini), "--rootdir", scratch, "--basetemp", str(Path(scratch) / "tmp"),
-            "--import-mode=importlib", str(_SUITE),
+            "--import-mode=importlib", f"{_SUITE}::{live.role.suite}",
         ]  # fmt: skip
         code = pytest.main(options, plugins=[live])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -169,81 +102,43 @@ def verify(
             raise KeyboardInterrupt
         message = f"the checks could not be run: pytest ended with {code!r}"
         raise RuntimeError(message)
-    live.tidy(NAMES_OF_AGENTS)
-    checks = sorted(live.checks.values(), key=lambda check: (check.rule[0], int(check.rule[1:])))
-    return Verification(checks=tuple(checks), left_behind=tuple(dict.fromkeys(live.others_left + live.imports_left)))
-
-
-NAMES_OF_AGENTS = (
-    (NAMES.trust_domain, NAMES.registry),
-    (NAMES.other_trust_domain, NAMES.registry),
-    (NAMES.trust_domain, NAMES.other_registry),
-)
-"""The agents that the checks pretend to be: trust domain and registry."""
 
 
 class Live:
-    """A plugin of pytest: it gives the suite its backend, tidies up, and collects what became of each check."""
+    """A plugin of pytest: it gives the suite what it is about, tidies up, and collects what became of each check."""
 
-    def __init__(
-        self, *, backend: LiveBackend, directory: Path, told: Callable[[Check], object], seconds: float
-    ) -> None:
-        self._seconds = seconds
-        self.backend = backend
-        self.directory = directory
+    def __init__(self, *, role: LiveRole, told: Callable[[Check], object], seconds: float) -> None:
+        self.role = role
         self.checks: dict[str, Check] = {}
-        self.imports_left: list[str] = []
-        self.others_left: list[str] = []
+        self.left: list[str] = []
+        """What could not be taken out when that was last tried: what stands now counts, not what once did."""
         self._told = told
+        self._seconds = seconds
 
     @pytest.fixture
-    def live(self) -> Live:
-        """This very object."""
-        return self
+    def live(self) -> LiveRole:
+        """What is verified."""
+        return self.role
 
-    @pytest.fixture
-    def live_agents(self) -> Iterator[Agents]:
-        """Agents whose imports are gone when the check has ended."""
-        agents = Agents(self.backend, self.directory, NAMES)
-        yield agents
-        try:
-            agents.stop_all()
-        finally:
-            self.tidy(agents.started)
-
-    def tidy(self, agents: Collection[tuple[str, str]]) -> None:
-        """Take out what these agents wrote, and what the hands made; note what could not be."""
-        self.imports_left = []  # what stands now counts, not what once did
-        for trust_domain, registry in sorted(agents):
-            what = f"imports of {trust_domain} in {registry}"
-            with _within(self._seconds):
-                self.imports_left += _attempt(what, self._withdraw, trust_domain, registry)
+    def tidy(self, *, thoroughly: bool = False) -> None:
+        """Take out what was made; note what could not be."""
         with _within(self._seconds):
-            self.others_left += self.backend.tidy()
-
-    def _withdraw(self, trust_domain: str, registry: str) -> None:
-        agents = Agents(self.backend, self.directory, NAMES)
-        try:
-            agent = agents.start(trust_domain=trust_domain, registry=registry)
-            standing = list(agent.registry_imports())
-            if standing:
-                outcomes = agent.registry_apply(
-                    changes=[RemoveImport(each.key, each.local_name) for each in standing]
-                )
-                reasons = [each.reason for each in outcomes if each.status is not Status.APPLIED]
-                if left := [each.local_name for each in agent.registry_imports()]:
-                    message = f"it still lists {', '.join(left[:5])}{' and more' if left[5:] else ''}"
-                    raise AdapterError("; ".join([message, *reasons[:5]]))
-            for peer in (NAMES.peer, NAMES.other_peer):
-                agent.registry_mark_peer(peer=peer, lost_since=None)
-        finally:
-            agents.stop_all()
+            self.left = list(dict.fromkeys(self.role.tidy(thoroughly=thoroughly)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         """Let no check take for ever."""
         with _within(self._seconds):
             return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """Leave nothing of a check to the next one."""
+        try:
+            with _within(self._seconds):
+                return (yield)
+        finally:
+            self.tidy()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the worst of setup, call and teardown of each check."""
@@ -255,21 +150,15 @@ class Live:
                 rule=rule, sentence=sentence, result=Result.FAILED, reason=reason, detail=report.longreprtext
             )
         elif report.skipped:
-            check = Check(rule=rule, sentence=sentence, result=Result.NOT_RUN, reason=_skipped(report))
+            reason = _skipped(report)
+            result = Result.DOES_NOT_APPLY if reason.startswith(IN_USE) else Result.NOT_RUN
+            check = Check(rule=rule, sentence=sentence, result=result, reason=reason)
         else:
             check = Check(rule=rule, sentence=sentence, result=Result.PASSED)
         if name not in self.checks or check.result is not Result.PASSED:
             self.checks[name] = check
         if report.when == "teardown":
             self._told(self.checks[name])
-
-
-def _attempt(what: str, act: Callable[..., object], *arguments: object) -> Iterator[str]:
-    """Take something out; yield what is left behind, and why, where that fails."""
-    try:
-        act(*arguments)
-    except Exception as error:  # noqa: BLE001 - tidying goes on, and the report says what it could not
-        yield f"{what}: {type(error).__name__}: {error}"
 
 
 def _crash(report: pytest.TestReport) -> str:

@@ -17,6 +17,9 @@ from hamlet_core.api.testing.leaks import grown, held
 from hamlet_core.api.testing.stage import RegistryStage
 from hamlet_core.api.testing.watching import Watching
 
+IN_USE = "the registry is in use"
+"""Why a check does not apply: it is about a registry that is the check's alone."""
+
 
 class WatchRules(RegistryStage):
     """The checks of `registry_watch`, and of what an outage does to the other hooks."""
@@ -36,7 +39,7 @@ class WatchRules(RegistryStage):
         watching = agents.watch(agents.start())
         watching.until(lambda _: True, self.deadline)
         if watching.others:
-            pytest.skip("the registry is in use: it has services of others")
+            pytest.skip(f"{IN_USE}: it has services of others")
         assert watching.batches[0] == Snapshot(())
 
     def test_r1_services_that_come_change_and_go_are_seen(self, backend: RegistryBackend, agents: Agents) -> None:

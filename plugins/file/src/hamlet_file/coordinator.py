@@ -155,4 +155,5 @@ ADAPTER = AdapterType(
     options=FileCoordinatorOptions,
     open=FileCoordinator,
     summary="a lock on a file",
+    backend="hamlet_file.verification:coordinator",
 )

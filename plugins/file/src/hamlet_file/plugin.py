@@ -27,6 +27,7 @@ def hamlet_adapters() -> list[AdapterType]:
             options=FileOptions,
             open=lambda options, context: FileRegistry(options.path, context),
             summary="a folder of YAML or JSON files",
+            backend="hamlet_file.verification:registry",
         ),
         coordinator.ADAPTER,
     ]
