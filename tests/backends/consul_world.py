@@ -31,7 +31,7 @@ from tests.support.ports import free_port
 GATEWAY = "terminating-gateway"
 WORKLOAD = "web"
 """The service whose workload calls out."""
-SETTLED = 8.0
+SETTLED = 40.0
 """Seconds within which Consul and Envoy have followed a change."""
 
 

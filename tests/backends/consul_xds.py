@@ -201,7 +201,7 @@ class TerminatingEnvoy:
                 self._process.wait(10)
 
     def lacks(self, said: Said) -> str:
-        """What Envoy has not, or not yet, of what Consul said; empty when it has all. `AssertionError`: it never will."""
+        """What Envoy has not yet of what Consul said; empty when it has all. `AssertionError` when it never will."""
         if self.bridge.failed is not None:
             raise AssertionError(str(self.bridge.failed)) from self.bridge.failed
         assert self._process is not None

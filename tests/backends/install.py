@@ -1,6 +1,6 @@
 """Find or fetch the real backends, and their tools, that adapters and pages are tested against. Starts none of them.
 
-    python tests/backends/install.py [consul|etcd|kubectl|kube-apiserver|etcdctl|promtool|all] ...
+    python tests/backends/install.py [NAME|all] ...    (the names are those of `RECIPES`)
 
 A binary is taken from the folder `$HAMLET_BACKENDS`, then from `$KUBEBUILDER_ASSETS` (where the tests of other
 Kubernetes projects look for theirs), then from `$PATH`, then from a cache folder
@@ -9,7 +9,8 @@ packages: with package lists of its own and without installing anything, so that
 The mirror is the machine's own, as its apt is configured, or `$HAMLET_DEBIAN_MIRROR`.
 
 kube-apiserver is in no package: it is built from Debian's source package, which takes some minutes of processor
-time and two gigabytes beside the cache, given back at the end. Nothing but those packages is fetched.
+time and two gigabytes beside the cache, given back at the end. So is a Consul that checks the names that later ones
+check, in two minutes. Nothing but those packages is fetched.
 
 Only the standard library is used, so that a bare interpreter can run it.
 """
@@ -91,13 +92,13 @@ class BuiltApiserver:
         ]
         made = work / "kube-apiserver"
         flags = ["-trimpath", "-tags", "providerless", "-ldflags", " ".join(["-s", "-w", *stamps])]
-        self._go(work, tree, "build", *flags, "-o", str(made), "./cmd/kube-apiserver")
+        _go(work, tree, self.go, "build", *flags, "-o", str(made), "./cmd/kube-apiserver")
         return made
 
     def _generate_openapi(self, work: Path, tree: Path) -> None:
         """Make the one generated file that the source package leaves out: the definitions of all types."""
         generator = work / "openapi-gen"
-        self._go(work, tree, "build", "-o", str(generator), "./vendor/k8s.io/kube-openapi/cmd/openapi-gen")
+        _go(work, tree, self.go, "build", "-o", str(generator), "./vendor/k8s.io/kube-openapi/cmd/openapi-gen")
         skipped = {"code-generator", "sample-apiserver", "kube-openapi", "gengo"}
         staged = [one for one in (tree / "vendor/k8s.io").iterdir() if one.name not in skipped]
         wanted = {
@@ -110,19 +111,89 @@ class BuiltApiserver:
         header = "hack/boilerplate/boilerplate.generatego.txt"
         target = ["-p", "k8s.io/kubernetes/pkg/generated/openapi", "-O", "zz_generated.openapi"]
         arguments = ["--logtostderr", "-h", header, "-i", packages, *target, "-r", str(work / "violations")]
-        _run([str(generator), *arguments], cwd=tree, environ=self._environ(work), seconds=BUILD_SECONDS)
+        _run([str(generator), *arguments], cwd=tree, environ=_go_environ(work, self.go), seconds=BUILD_SECONDS)
 
-    def _go(self, work: Path, tree: Path, *arguments: str) -> None:
-        go = str(work / f"unpacked/usr/lib/go-{self.go}/bin/go")
-        _run(["nice", "-n", "10", go, *arguments], cwd=tree, environ=self._environ(work), seconds=BUILD_SECONDS)
 
-    def _environ(self, work: Path) -> Mapping[str, str]:
-        """Everything Go reads and writes is in `work`, and it asks no network for anything."""
-        root = work / f"unpacked/usr/lib/go-{self.go}"
-        own = {"GOROOT": root, "GOPATH": work / "gopath", "GOCACHE": work / "gocache", "HOME": work, "TMPDIR": work}
-        fixed = {"GO111MODULE": "off", "GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-        path = f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-        return {**fixed, **{key: str(value) for key, value in own.items()}, "PATH": path}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltConsul:
+    """Consul, built from Debian's source package with one rule of later releases (its change 12672).
+
+    The SNI of a terminating gateway's link is the name that the other end's certificate has to present. It goes by
+    the version of the package all the same.
+    """
+
+    suite: str
+    go: str
+
+    def __call__(self, work: Path) -> Path:
+        """Fetch sources, libraries and compiler into `work`, build there, return the binary."""
+        for tool in ("apt-get", "dpkg-deb", "dpkg-source"):
+            if shutil.which(tool) is None:
+                message = f"{tool} (of dpkg-dev) is not on this machine, and this Consul is built with it"
+                raise CannotInstall(message)
+        _download(work, self.suite, self._libraries(work), source="consul")
+        (description,) = work.glob("consul_*.dsc")
+        tree = work / "gopath/src/github.com/hashicorp/consul"
+        tree.parent.mkdir(parents=True)
+        _run(["dpkg-source", "--no-check", "-x", str(description), str(tree)], cwd=work)
+        clusters = tree / "agent/xds/clusters.go"
+        clusters.write_text(_checking_names(clusters.read_text()))
+        made = work / "consul-checking-names"
+        libraries = work / "unpacked/usr/share/gocode"
+        _go(work, tree, self.go, "build", "-trimpath", "-o", str(made), ".", libraries=(libraries,))
+        return made
+
+    def _libraries(self, work: Path) -> tuple[str, ...]:
+        """The packages of Go, and of what Consul is made of."""
+        nothing = work / "status"
+        nothing.write_text("")  # as on a machine without any package: what this one has is not in `work`
+        plain = ("-o", f"Dir::State::status={nothing}", "-o", "APT::Install-Recommends=false")
+        reasons = []
+        for mirror in mirrors():
+            apt = [*_private_apt(work, mirror, self.suite), *plain]
+            try:
+                _run([*apt, "update"], cwd=work)
+                listed = _run([*apt, "--print-uris", "build-dep", "consul"], cwd=work)
+            except subprocess.SubprocessError as error:
+                reasons.append(f"{mirror}: {_said(error)}")
+            else:
+                return tuple(re.findall(r"^'[^']+' (golang[^_]*)_", listed, flags=re.MULTILINE))
+        message = f"no mirror says what Consul is built with: {'; '.join(reasons) or 'apt has no mirror configured'}"
+        raise CannotInstall(message)
+
+
+def _checking_names(clusters: str) -> str:
+    """Consul's source of a proxy's clusters, with the rule added. Raises `CannotInstall` for another version's."""
+    auth = '\tenvoyauth "github.com/envoyproxy/go-control-plane/envoy/api/v2/auth"\n'
+    matcher = '\tenvoymatcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher"\n'
+    context = "\t\t\tSni: mapping.SNI,\n\t\t}\n"
+    exact = "&envoymatcher.StringMatcher{MatchPattern: &envoymatcher.StringMatcher_Exact{Exact: mapping.SNI}}"
+    rule = f"""\
+\t\tif mapping.SNI != "" {{
+\t\t\tchecked := cluster.TlsContext.CommonTlsContext.GetValidationContext()
+\t\t\tchecked.MatchSubjectAltNames = []*envoymatcher.StringMatcher{{{exact}}}
+\t\t}}
+"""
+    if clusters.count(auth) != 1 or clusters.count(context) != 1:
+        message = "the sources of Consul are others than those that the rule was written for"
+        raise CannotInstall(message)
+    return clusters.replace(auth, auth + matcher).replace(context, context + rule)
+
+
+def _go(work: Path, tree: Path, version: str, *arguments: str, libraries: Sequence[Path] = ()) -> None:
+    environ = _go_environ(work, version, libraries)
+    go = str(work / f"unpacked/usr/lib/go-{version}/bin/go")
+    _run(["nice", "-n", "10", go, *arguments], cwd=tree, environ=environ, seconds=BUILD_SECONDS)
+
+
+def _go_environ(work: Path, version: str, libraries: Sequence[Path] = ()) -> Mapping[str, str]:
+    """Everything Go reads and writes is in `work`, and it asks no network for anything."""
+    root = work / f"unpacked/usr/lib/go-{version}"
+    path = os.pathsep.join(map(str, (work / "gopath", *libraries)))
+    own = {"GOROOT": root, "GOPATH": path, "GOCACHE": work / "gocache", "HOME": work, "TMPDIR": work}
+    fixed = {"GO111MODULE": "off", "GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    search = f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**fixed, **{key: str(value) for key, value in own.items()}, "PATH": search}
 
 
 BUILD_SECONDS = 3600.0
@@ -136,6 +207,7 @@ RECIPES: Mapping[str, Callable[[Path], Path]] = {
     "kube-apiserver": BuiltApiserver(suite="bookworm", go="1.19", version="1.20.2"),
     "etcdctl": Packaged(suite="bookworm", package="etcd-client", member="usr/bin/etcdctl"),
     "promtool": Packaged(suite="bookworm", package="prometheus", member="usr/bin/promtool"),
+    "consul-checking-names": BuiltConsul(suite="bullseye", go="1.15"),
 }
 """How each backend is had when the machine has none: given an empty folder, return the binary made in it."""
 
