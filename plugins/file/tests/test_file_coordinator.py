@@ -2,62 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hamlet_file.coordinator import TTL, FileCoordinator, FileCoordinatorOptions
+from hamlet_file.verification import LockFolderBackend
 
 from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, Stop
 from hamlet_core.api.testing import CoordinatorBackend, CoordinatorContract
-
-
-class Folder(CoordinatorBackend):
-    """A folder that each agent sees by a name of its own, which can be taken away. Its lock files are old."""
-
-    ttl = TTL
-
-    def __init__(self, root: Path) -> None:
-        self._root, self._folder = root, root / "locks"
-        self._folder.mkdir()
-        self._seen: dict[object, Path] = {}
-
-    def open(self, context: AdapterContext) -> FileCoordinator:
-        name = self._root / f"seen-{len(self._seen)}"
-        name.symlink_to(self._folder)
-        adapter = FileCoordinator(FileCoordinatorOptions(path=name), context)
-        if not self.file(context).exists():
-            adapter.coordinator_check()
-            os.utime(self.file(context), (0, 0))
-        self._seen[adapter] = name
-        return adapter
-
-    def file(self, context: AdapterContext) -> Path:
-        return self._folder / f"{context.trust_domain}_{context.mesh}.leader"
-
-    @contextlib.contextmanager
-    def cut(self, adapter: object) -> Iterator[None]:
-        self._seen[adapter].unlink()
-        yield
-        self._seen[adapter].symlink_to(self._folder)
-
-    def add_foreign(self, context: AdapterContext) -> str:
-        self.file(context).write_text("somebody's notes\n")
-        return self.file(context).name
-
-    def entries(self) -> Mapping[str, object]:
-        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in self._folder.iterdir()}
 
 
 class TestFileCoordinatorContract(CoordinatorContract):
     """C1 to C5."""
 
     @pytest.fixture
-    def backend(self, tmp_path: Path) -> CoordinatorBackend:
-        return Folder(tmp_path)
+    def backend(self, locks: LockFolderBackend) -> CoordinatorBackend:
+        return locks
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Iterator[LockFolderBackend]:
+    """A folder for lock files, which are gone at the end."""
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    locks = LockFolderBackend(folder)
+    yield locks
+    locks.close()
+    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture
@@ -82,11 +55,10 @@ def test_the_first_leader_of_a_new_file_waits_until_that_of_an_earlier_one_has_s
     assert list(words) == []
 
 
-def test_a_leader_whose_file_was_removed_stops(tmp_path: Path, context: AdapterContext) -> None:
-    folder = Folder(tmp_path)
-    words = folder.open(context).coordinator_lead(stop := Stop())
+def test_a_leader_whose_file_was_removed_stops(locks: LockFolderBackend, context: AdapterContext) -> None:
+    words = locks.open(context).coordinator_lead(stop := Stop())
     assert next(words)
-    folder.file(context).unlink()
+    locks.file(context).unlink()
     assert next(words) is False
     stop.set()
 
@@ -115,9 +87,8 @@ def test_a_folder_that_is_not_there_and_a_file_of_somebody_else_are_named(
     assert finding.mend
 
 
-def test_a_check_says_who_holds_the_lock(tmp_path: Path, context: AdapterContext) -> None:
-    folder = Folder(tmp_path)
-    leader, standby = folder.open(context), folder.open(context)
+def test_a_check_says_who_holds_the_lock(locks: LockFolderBackend, context: AdapterContext) -> None:
+    leader, standby = locks.open(context), locks.open(context)
     said = [standby.coordinator_check()[0].message]
     words = leader.coordinator_lead(stop := Stop())
     assert next(words)
