@@ -13,7 +13,9 @@ from hamlet_core.api import (
     Outcome,
     RegistryUnavailable,
     RemoveImport,
+    Severity,
     Snapshot,
+    StandingImport,
     Status,
     Stop,
     Upsert,
@@ -117,6 +119,77 @@ class OutageFailsCheck(MemoryAdapter):
     def registry_check(self):
         self.backend.reach()
         return super().registry_check()
+
+
+class HiddenIsEmpty(MemoryAdapter):
+    @hookimpl
+    def registry_watch(self, stop):
+        if self.backend.denied:
+            yield Snapshot(())
+            stop.wait(20)
+        else:
+            yield from super().registry_watch(stop)
+
+
+class HiddenIsGone(MemoryAdapter):
+    """Reads everything anew at each change, and believes what it is shown."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        for batch in super().registry_watch(stop):
+            yield Snapshot(()) if self.backend.denied else batch
+
+
+class HiddenIsMissed(MemoryAdapter):
+    """Goes on, and never comes to know what changed while it might not look."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        for batch in super().registry_watch(stop):
+            if not self.backend.denied:
+                yield batch
+
+
+class HiddenIsNotListed(MemoryAdapter):
+    @hookimpl
+    def registry_imports(self):
+        return [] if self.backend.denied else super().registry_imports()
+
+
+class HiddenIsWritten(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        if self.backend.denied:
+            return [Outcome(key=change.key, status=Status.APPLIED) for change in changes]
+        return super().registry_apply(changes)
+
+
+class DeniedForGood(MemoryAdapter):
+    """Takes a right that is missing for a fault of the import."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        if self.backend.denied:
+            return [Outcome(key=change.key, status=Status.REJECTED, reason="403") for change in changes]
+        return super().registry_apply(changes)
+
+
+class DeniedFailsCheck(MemoryAdapter):
+    @hookimpl
+    def registry_check(self):
+        if self.backend.denied:
+            raise RegistryUnavailable("403")
+        return super().registry_check()
+
+
+class AsksForNoRights(MemoryAdapter):
+    """Its check is content with an answer, whatever that says."""
+
+    @hookimpl
+    def registry_check(self):
+        return [
+            replace(each, severity=Severity.OK) if self.backend.denied else each for each in super().registry_check()
+        ]
 
 
 class NeverStops(MemoryAdapter):
@@ -244,6 +317,53 @@ class TakesWhatIsThere(MemoryAdapter):
         return True
 
 
+class LooksTooEarly(MemoryAdapter):
+    """Decides on what stood when it began, and writes a little later."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        with self.backend.lock:
+            before = dict(self.backend.by_name)
+        time.sleep(0.05)
+        for change in changes:
+            if isinstance(change, WriteImport) and change.service.local_name not in before:
+                self.backend.by_name.pop(change.service.local_name, None)
+        return super().registry_apply(changes)
+
+
+class TrustsItsMemory(MemoryAdapter):
+    """Takes out what it has once written, whatever stands there by now."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        names = [
+            self.backend.names.get((self._peer(change.key.peer), change.key))
+            for change in changes
+            if isinstance(change, RemoveImport)
+        ]
+        outcomes = super().registry_apply(changes)
+        written = {each.service.local_name for each in changes if isinstance(each, WriteImport)}
+        for name in names:
+            if name not in written:
+                self.backend.by_name.pop(name, None)
+        return outcomes
+
+
+class SaysItStands(MemoryAdapter):
+    """Lists what it has written as whole, whatever stands there by now."""
+
+    @hookimpl
+    def registry_imports(self):
+        listed = list(super().registry_imports())
+        known = {each.key for each in listed}
+        with self.backend.lock:
+            for name, entry in self.backend.by_name.items():
+                key = entry.service.key
+                if entry.mark is None and (self._peer(key.peer), key) in self.backend.names and key not in known:
+                    listed.append(StandingImport(key=key, local_name=name, digest=entry.service.digest))
+        return listed
+
+
 class DropsTheMark(MemoryAdapter):
     def _ours(self, entry):
         return entry.mark is not None
@@ -333,6 +453,14 @@ FAULTS = {
     "test_r3_after_an_outage_everything_is_there_again": [OutageListsNothing],
     "test_r3_nothing_is_said_to_be_written_in_an_outage": [OutageIsDone],
     "test_r3_a_check_reports_an_outage_and_does_not_raise": [OutageFailsCheck],
+    "test_r3_a_watch_without_rights_yields_nothing_and_says_so": [HiddenIsEmpty],
+    "test_r3_rights_that_are_taken_away_withdraw_nothing": [HiddenIsGone, HiddenIsMissed],
+    "test_r3_without_rights_nothing_is_listed_and_nothing_said_to_be_written": [
+        HiddenIsNotListed,
+        HiddenIsWritten,
+        DeniedForGood,
+    ],
+    "test_r3_a_check_reports_missing_rights_and_does_not_raise": [DeniedFailsCheck, AsksForNoRights],
     "test_r4_a_watch_ends_when_told_to_and_leaves_no_thread": [NeverStops],
     "test_r4_a_watch_that_is_told_to_stop_before_it_begins_ends": [StopsOnlyLater],
     "test_r4_an_agent_that_is_closed_leaves_no_thread_and_no_socket": [LeavesThreads, LeavesSockets],
@@ -350,6 +478,11 @@ FAULTS = {
     "test_r6_a_thousand_imports_in_one_batch": [OnlyFewer],
     "test_r7_an_entry_of_someone_else_is_left_alone_and_named": [TakesWhatIsThere, RemovesByName, NamesNobody],
     "test_r7_what_an_agent_wrote_is_not_anothers": [TakesWhatIsThere, DropsTheMark, RemovesByName],
+    "test_r7_an_entry_that_somebody_makes_while_a_batch_is_written_stays_theirs": [
+        LooksTooEarly,
+        TrustsItsMemory,
+        SaysItStands,
+    ],
     "test_r8_one_change_that_fails_does_not_fail_the_others": [AllOrNothing, FailsTheNext],
     "test_r8_whatever_its_size_a_change_is_applied_or_refused_alone": [LargeIsRetried, LargeFailsAll],
     "test_r9_a_lost_peer_is_known_after_a_restart_and_its_imports_stay": [MarksInMemory],

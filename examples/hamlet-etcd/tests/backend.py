@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from hamlet_core.api import AdapterContext, ImportedService, LocalService
@@ -57,6 +57,19 @@ class EtcdBackend(RegistryBackend):
         if self._server is None:
             pytest.skip("the server is not ours to stop")
         return self._server.outage()
+
+    def deny(self) -> AbstractContextManager[None] | None:
+        return self._denied(self._server) if self._server else None
+
+    @contextmanager
+    def _denied(self, server: Server) -> Iterator[None]:
+        with server.asking() as root:  # the adapter is not root
+            ours, self._store = self._store, Store(root)
+            try:
+                yield
+            finally:
+                self._store.close()
+                self._store = ours
 
     def close(self) -> None:
         self._store.close()

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hamlet_etcd.calls import Unreachable
+from pydantic import SecretStr
+
+from hamlet_etcd.calls import Calls, Unreachable
 from hamlet_etcd.options import EtcdOptions
 from hamlet_etcd.store import Store
 
@@ -84,6 +86,26 @@ class Server:
             yield
         finally:
             os.kill(self._process.pid, signal.SIGCONT)
+
+    @contextmanager
+    def asking(self) -> Iterator[EtcdOptions]:
+        """Answer nobody but root for a while, whose options these are."""
+        options = EtcdOptions(address=self.address, user="root", password=SecretStr("secret"))
+        everybody, root = Calls(EtcdOptions(address=self.address)), Calls(options)
+        try:
+            everybody.call("auth/user/add", {"name": "root", "password": "secret"})
+            everybody.call("auth/role/add", {"name": "root"})
+            everybody.call("auth/user/grant", {"user": "root", "role": "root"})
+            everybody.call("auth/enable", {})
+            try:
+                yield options
+            finally:
+                root.call("auth/disable", {})
+                everybody.call("auth/user/delete", {"name": "root"})
+                everybody.call("auth/role/delete", {"role": "root"})
+        finally:
+            everybody.close()
+            root.close()
 
     def close(self) -> None:
         """End it and remove what it left on disk."""

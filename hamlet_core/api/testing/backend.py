@@ -30,7 +30,12 @@ class RegistryBackend(ABC):
 
     @abstractmethod
     def add_foreign(self, service: ImportedService) -> str:
-        """Put an entry of someone else where `service` would be written; return what names it in a reason."""
+        """Put an entry of someone else where `service` would be written; return what names it in a reason.
+
+        It is there whole or not at all, however short one looks. Where an entry of the adapter stands already,
+        what the backend lets others do is done: that entry is replaced, another stands beside it, or
+        `FileExistsError` is raised, and nothing has changed.
+        """
 
     def remove_foreign(self, service: ImportedService) -> None:
         """Take out again what `add_foreign` put there for `service`.
@@ -54,3 +59,13 @@ class RegistryBackend(ABC):
 
     def close(self) -> None:  # noqa: B027 - most need none
         """Take out what is left of it, and release everything; `hamlet verify-adapter` calls it once, at the end."""
+
+    def deny(self) -> AbstractContextManager[None] | None:
+        """Take the adapter's rights from it for as long as the context lasts; its data survive.
+
+        It may read nothing of them then, from the moment the context is entered until it is left; whatever else
+        acts on the backend still can. It is the caller that is refused, not the backend that is gone: a token
+        without rights. None where the backend knows no rights. Nothing but its reach can be taken from an adapter
+        there, so the checks take that (`outage`) and ask the same of it: no check is left out.
+        """
+        return None

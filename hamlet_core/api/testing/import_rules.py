@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 
-from hamlet_core.api import RemoveImport, Status, WriteImport
+from hamlet_core.api import ImportedService, RemoveImport, Status, WriteImport
 from hamlet_core.api.testing.agents import Agents, apply, digests_of, imports_of, names_and_digests_of, remove, write
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.stage import RegistryStage
@@ -172,6 +175,44 @@ class ImportRules(RegistryStage):
         assert dict(backend.entries()) == before
         assert imports_of(agent) == {}
 
+    def test_r7_an_entry_that_somebody_makes_while_a_batch_is_written_stays_theirs(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        # Whoever is first, what others wrote stands as they wrote it, also when ours is removed. What becomes of
+        # ours is for the backend to say: theirs replaces it, stands beside it, or cannot be made.
+        agent = agents.start()
+        quiet = [self.imported(f"quiet-{number}") for number in range(5)]
+        write(agent, *quiet)
+        for number in range(6):
+            service = self.imported(f"stock-{number}")
+            before = dict(backend.entries())
+            at_once = threading.Barrier(2, timeout=self.deadline)
+            with ThreadPoolExecutor(1) as somebody:
+                adding = somebody.submit(add_foreign, backend, service, at_once)
+                if number:
+                    at_once.wait()
+                outcome, *others = apply(agent, WriteImport(service), *map(WriteImport, quiet))
+                if not number:  # ours is there first, for once for certain
+                    at_once.wait()
+                theirs = adding.result()
+            assert {each.status for each in others} == {Status.APPLIED}
+            both, digests = dict(backend.entries()), digests_of(agent)
+            whole = digests.pop(service.key, "") == service.digest
+            assert digests == {each.key: each.digest for each in quiet}
+            remove(agent, service)
+            left = dict(backend.entries())
+            changed = {name: entry for name, entry in left.items() if before.get(name) != entry}
+            assert before.keys() <= left.keys()
+            assert changed == {name: theirs.entries.get(name) for name in changed}, "theirs was changed"
+            assert bool(changed) == bool(theirs.name), "theirs is gone"
+            assert not whole or left != both, "it is listed as whole, and nothing of it stands"
+            if outcome.status is Status.APPLIED:
+                assert whole or theirs.name, "it is said to stand, and does not"
+            else:
+                assert theirs.name, f"nothing was in the way: {outcome.reason}"
+                assert not whole
+                assert outcome.status is Status.RETRY or theirs.name in outcome.reason
+
     @pytest.mark.parametrize(
         "another",
         ["trust_domain", "registry"],
@@ -261,3 +302,21 @@ class ImportRules(RegistryStage):
         assert agent.registry_mark_peer(peer=self.names.peer, lost_since=LOST) is True
         assert agent.registry_mark_peer(peer=self.names.peer, lost_since=None) is True
         assert imports_of(agent) == {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """What somebody made: its name, empty where it could not be made, and all that stood right after it."""
+
+    name: str = ""
+    entries: Mapping[str, object] = field(default_factory=dict)
+
+
+def add_foreign(backend: RegistryBackend, service: ImportedService, at_once: threading.Barrier) -> Foreign:
+    """Make an entry of someone else as soon as the other party is there too."""
+    at_once.wait()
+    try:
+        name = backend.add_foreign(service)
+    except FileExistsError:
+        return Foreign()
+    return Foreign(name=name, entries=dict(backend.entries()))

@@ -47,7 +47,8 @@ class Entry:
 class MemoryRegistry(RegistryBackend):
     """The backend. It outlives its adapters, as a real one does; every method may be called from any thread.
 
-    `outage` makes it unreachable, `held` makes calls wait, `refuse` makes writes of a name fail for good.
+    `outage` makes it unreachable, `deny` takes every adapter's rights, `held` makes calls wait, `refuse` makes
+    writes of a name fail for good.
     `writes` counts the entries that were really changed.
     """
 
@@ -60,6 +61,7 @@ class MemoryRegistry(RegistryBackend):
         self.refuse: dict[str, str] = {}
         self.writes = 0
         self.down = False
+        self.denied = False
         self._watchers: list[queue.SimpleQueue[Batch | None]] = []
         self._free = threading.Event()
         self._free.set()
@@ -130,6 +132,15 @@ class MemoryRegistry(RegistryBackend):
             self.down = False
 
     @contextmanager
+    def deny(self) -> Iterator[None]:
+        """Refuse what adapters ask for; watches under way go on."""
+        self.denied = True
+        try:
+            yield
+        finally:
+            self.denied = False
+
+    @contextmanager
     def held(self) -> Iterator[None]:
         """Let every call (but not the watch) wait until the context is left."""
         self._free.clear()
@@ -139,18 +150,14 @@ class MemoryRegistry(RegistryBackend):
             self._free.set()
 
     def reach(self) -> None:
-        """Wait while the backend is held; raise `RegistryUnavailable` while it is down."""
+        """Wait while the backend is held; raise `RegistryUnavailable` while it is down, or we are denied."""
         self._free.wait()
-        if self.down:
-            message = "the memory is out of reach"
-            raise RegistryUnavailable(message)
+        self._require()
 
     def subscribe(self) -> tuple[Snapshot, queue.SimpleQueue[Batch | None]]:
         """Everything as it is, and a queue of what follows; None on it is the sign of an outage or a stop."""
         with self.lock:
-            if self.down:
-                message = "the memory is out of reach"
-                raise RegistryUnavailable(message)
+            self._require()
             news: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
             self._watchers.append(news)
             return Snapshot(tuple(self.local.values())), news
@@ -159,6 +166,11 @@ class MemoryRegistry(RegistryBackend):
         """Forget a queue."""
         with self.lock:
             self._watchers.remove(news)
+
+    def _require(self) -> None:
+        if self.down or self.denied:
+            message = "the memory is out of reach" if self.down else "the memory answers no adapter without rights"
+            raise RegistryUnavailable(message)
 
     def _tell(self, batch: Batch | None) -> None:
         for news in self._watchers:
@@ -226,6 +238,8 @@ class MemoryAdapter:
         """See `RegistrySpec`."""
         if self.backend.down:
             return [Finding(subject="memory", severity=Severity.ERROR, message="it is out of reach")]
+        if self.backend.denied:
+            return [Finding(subject="memory", severity=Severity.ERROR, message="no rights are held")]
         return [Finding(subject="memory", severity=Severity.OK, message="it can be reached")]
 
     @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class RegistryStage:
     @pytest.fixture(autouse=True)
     def _rule(self, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
         """Put the rule into the report (junit XML) of a check of ours; a plugin's own tests need none."""
-        number, _ = named(request.node.name) if request.node.name.startswith("test_r") else ("", "")
+        number, _ = named(request.node.name) if re.match(r"test_r\d", request.node.name) else ("", "")
         if number in rules_of():
             record_property("rule", f"{number}. {rules_of()[number].text}")
 

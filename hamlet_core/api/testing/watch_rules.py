@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hamlet_core.api import RegistryUnavailable, Severity, Snapshot, Status, Stop, WriteImport
+from hamlet_core.api import Batch, RegistryUnavailable, Remove, Severity, Snapshot, Status, Stop, WriteImport
 from hamlet_core.api.testing.agents import Agents, apply, digests_of, write
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.leaks import grown, held
@@ -151,6 +152,65 @@ class WatchRules(RegistryStage):
         with backend.outage():
             assert Severity.ERROR in {finding.severity for finding in agent.registry_check()}
 
+    # R3: nor is what is hidden from a caller without rights
+
+    def test_r3_a_watch_without_rights_yields_nothing_and_says_so(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        name = backend.add_local(self.local("orders"))
+        with backend.deny() or backend.outage():
+            agent = agents.start()
+            watching = agents.watch(agent)
+            assert isinstance(watching.failed(self.deadline), RegistryUnavailable)
+        assert watching.batches == []
+        assert set(agents.watch(agent).until(len, self.deadline)) == {name}
+
+    def test_r3_rights_that_are_taken_away_withdraw_nothing(self, backend: RegistryBackend, agents: Agents) -> None:
+        names = {backend.add_local(self.local(name)) for name in ("orders", "billing")}
+        agent = agents.start()
+        watching = agents.watch(agent)
+        watching.until(lambda state: set(state) == names, self.deadline)
+        told, late = len(watching.batches), set[str]()
+        rights = backend.deny()
+        with rights or backend.outage():
+            if rights is not None:
+                late.add(backend.add_local(self.local("mail")))  # a reason to look again
+            # A watch that stands may go on, as some backends ask for rights only when it begins.
+            watching.settled(lambda state: late and late <= set(state), self.deadline)
+        if watching.settled(lambda state: names | late <= set(state), self.deadline):
+            assert set(watching.state) == names | late
+        else:
+            assert isinstance(watching.error, RegistryUnavailable)
+            assert set(agents.watch(agent).until(len, self.deadline)) == names | late
+        assert withdrawn(watching.batches[told:], names) == set()
+
+    def test_r3_without_rights_nothing_is_listed_and_nothing_said_to_be_written(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        agent = agents.start()
+        standing, fresh = self.imported("stock"), self.imported("mail")
+        write(agent, standing)
+        with backend.deny() or backend.outage():
+            for _ in range(2):  # the one that was there before, and one that begins without rights
+                with pytest.raises(RegistryUnavailable):
+                    agent.registry_imports()
+                statuses = {Status.RETRY}
+                with contextlib.suppress(RegistryUnavailable):  # raised when nothing could be tried
+                    statuses = {outcome.status for outcome in apply(agent, WriteImport(fresh))}
+                assert statuses == {Status.RETRY}
+                agent = agents.restart(agent)
+        assert digests_of(agent) == {standing.key: standing.digest}
+        write(agent, fresh)
+        assert digests_of(agent) == {each.key: each.digest for each in (standing, fresh)}
+
+    def test_r3_a_check_reports_missing_rights_and_does_not_raise(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        agent = agents.start()
+        with backend.deny() or backend.outage():
+            assert Severity.ERROR in {finding.severity for finding in agent.registry_check()}
+        assert Severity.ERROR not in {finding.severity for finding in agent.registry_check()}
+
     # R4: it ends when told to
 
     def test_r4_a_watch_ends_when_told_to_and_leaves_no_thread(self, agents: Agents) -> None:
@@ -188,3 +248,14 @@ class WatchRules(RegistryStage):
         for _ in range(times):
             live()
         assert grown(before, times, self.stop_deadline) == {}, f"left behind after {times} agents came and went"
+
+
+def withdrawn(batches: Iterable[Batch], names: Collection[str]) -> set[str]:
+    """Those of `names` that a batch takes out, be it for a moment."""
+    gone: set[str] = set()
+    for batch in batches:
+        if isinstance(batch, Snapshot):
+            gone |= set(names) - {service.name for service in batch.services}
+        else:
+            gone |= {change.name for change in batch if isinstance(change, Remove)}.intersection(names)
+    return gone

@@ -82,6 +82,15 @@ class Watching:
         assert came and wanted(self.state), f"not within {seconds:g} s; so far: {self.batches!r}"
         return self.state
 
+    def settled(self, wanted: Callable[[dict[str, LocalService]], object], seconds: float) -> bool:
+        """Wait until the state is as wanted, or the watch has ended by itself; whether it goes on.
+
+        One that does neither is left alone after `seconds`.
+        """
+        with self._news:
+            self._news.wait_for(lambda: not self._thread.is_alive() or wanted(self.state), seconds)
+        return self._thread.is_alive()
+
     def failed(self, seconds: float) -> BaseException | None:
         """Wait until the watch has ended by itself; return what it raised."""
         self._thread.join(seconds)
