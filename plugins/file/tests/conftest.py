@@ -1,6 +1,10 @@
 """A mesh folder as the contract suite needs it: the hands of everybody but the adapter."""
 
+import contextlib
+import ctypes
 import json
+import os
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -9,6 +13,34 @@ from hamlet_file.registry import FileRegistry
 
 from hamlet_core.api.testing import RegistryBackend, Watching
 from hamlet_core.api.testing.agents import Agents
+
+_VERSION_3 = 0x20080522
+_OVERRIDE = 1 << 1 | 1 << 2
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (capabilities(7))."""
+
+
+@contextmanager
+def without_override():
+    """Give up the power of root to pass by the modes of files, in this thread and those that it starts."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+
+    def call(function):
+        if function(header, sets):
+            raise OSError(ctypes.get_errno(), f"{function.__name__} of capabilities failed")
+
+    call(libc.capget)
+    effective = sets[0]
+    sets[0] = effective & ~_OVERRIDE
+    call(libc.capset)
+    try:
+        yield
+    finally:
+        sets[0] = effective
+        call(libc.capset)
 
 
 class FolderBackend(RegistryBackend):
@@ -47,7 +79,9 @@ class FolderBackend(RegistryBackend):
     def add_foreign(self, service):
         path = self.path(service)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("name: somebody's\n")
+        fresh = path.with_suffix(".new")
+        fresh.write_text("name: somebody's\n")
+        fresh.replace(path)
         return str(path.relative_to(self.mesh))
 
     def edit_import(self, service):
@@ -70,6 +104,41 @@ class FolderBackend(RegistryBackend):
             yield
         finally:
             away.rename(self.mesh)
+
+    def deny(self):
+        """Modes of folders, which bind no one with the power to override them: then there are no rights to take."""
+        with self.closed(self.services):
+            try:
+                list(self.services.iterdir())
+            except PermissionError:
+                return self._denied()
+        return None
+
+    @contextmanager
+    def _denied(self):
+        with contextlib.ExitStack() as stack:
+            for folder in sorted((self.mesh / "imported").glob("*/")):
+                stack.enter_context(self.closed(folder, 0))
+            stack.enter_context(self.closed(self.services))
+            yield
+
+    @staticmethod
+    @contextmanager
+    def closed(folder, mode=0o300):
+        """Have a mode that lets nobody list the folder; with this one others can go on putting files into it."""
+        before = folder.stat().st_mode
+        folder.chmod(mode)
+        try:
+            yield
+        finally:
+            folder.chmod(before)
+
+
+@pytest.fixture
+def bound_by_modes():
+    """Run the test, and every thread that it starts, as one who is bound by the modes of files: root is not."""
+    with without_override():
+        yield
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The folder imported/: names, marks, edits, others' files, the one writer, and what a crash leaves."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -7,9 +9,11 @@ import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hamlet_file import marked
+from hamlet_file.atomic import create_file
 from hamlet_file.imports import file_name
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,6 +198,47 @@ def test_whatever_is_in_the_way_is_named_and_left(folder, start, put):
     assert imports_of(agent) == {}
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400])
+def test_a_folder_of_a_peer_that_may_not_be_read_is_an_outage_and_not_empty(bound_by_modes, folder, start, mode):
+    agent = start()
+    write(agent, STOCK)
+    for place in (folder.path(STOCK).parent, folder.mesh / "imported"):
+        with folder.closed(place, mode), pytest.raises(RegistryUnavailable, match="Permission denied"):
+            agent.registry_imports()
+    assert digests_of(agent) == {STOCK.key: STOCK.digest}
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["by a link", "without links"])
+def test_a_file_is_made_only_where_none_stands(tmp_path, monkeypatch, linked):
+    if not linked:
+        monkeypatch.setattr(Path, "hardlink_to", no_links)
+    create_file(tmp_path / "new", b"ours")
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "new", b"other")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"new": b"ours"}
+
+
+def no_links(path, target):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(path), None, str(target))
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    monkeypatch.setattr(Path, "open", Full)
+    with pytest.raises(OSError, match="No space"):
+        create_file(tmp_path / "new", b"ours")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Full(io.FileIO):
+    """A file on a disk that is full, once the temporary one is written."""
+
+    def write(self, content):
+        if "x" in self.mode:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(content)
+
+
 def test_an_empty_file_is_nobodys_work(folder, start):
     """What a power failure leaves of a file whose content had not reached the disk."""
     folder.path(STOCK).parent.mkdir(parents=True)
@@ -264,7 +309,7 @@ def test_a_write_that_the_disk_refuses_is_tried_again_and_fails_no_other(folder,
         path.write_bytes(content)
 
     agent = start()
-    monkeypatch.setattr("hamlet_file.imports.write_file", full)
+    monkeypatch.setattr("hamlet_file.imports.create_file", full)
     stock, mail = apply(agent, WriteImport(STOCK), WriteImport(imported_service("mail")))
     assert (stock.status, mail.status) == (Status.RETRY, Status.APPLIED)
     assert "No space left on device" in stock.reason

@@ -28,7 +28,7 @@ from hamlet_core.api import (
     StandingImport,
     Status,
 )
-from hamlet_file.atomic import TEMPORARY, write_file
+from hamlet_file.atomic import TEMPORARY, create_file, write_file
 from hamlet_file.marked import Marked, read, render, scalar
 
 _PLAIN = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,119}")
@@ -82,15 +82,17 @@ class ImportedFiles:
         for taken, due in ((path.parent, path.parent.is_dir()), (path, path.is_file())):
             if taken.is_symlink() or (taken.exists() and not due):
                 return self._rejected(service.key, taken, "a folder of ours, or a plain file in it, is due there")
-        if path.exists():
-            standing = _text(path)
-            # An empty file is nobody's work: a power failure leaves such ones.
-            if standing and self._ours(path) is None:
-                return self._rejected(service.key, path, _whose(read(standing)))
-            if standing == text:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # somebody made one this moment: it is looked at
+                create_file(path, text.encode())
                 return Outcome(key=service.key, status=Status.APPLIED)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, text.encode())
+        standing = _text(path)
+        # An empty file is nobody's work: a power failure leaves such ones.
+        if standing and self._ours(path) is None:
+            return self._rejected(service.key, path, _whose(read(standing)))
+        if standing != text:
+            write_file(path, text.encode())
         return Outcome(key=service.key, status=Status.APPLIED)
 
     def remove(self, key: ImportKey) -> Outcome:
@@ -150,8 +152,12 @@ class ImportedFiles:
         return render(comment, content, _plain(mark))
 
     def _peers(self) -> Iterator[Path]:
-        if self._folder.exists():
-            yield from sorted(path for path in self._folder.iterdir() if path.is_dir() and not path.is_symlink())
+        try:
+            with os.scandir(self._folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return
+        yield from (self._folder / name for name in names)
 
     def _path(self, key: ImportKey) -> Path:
         return self._folder / file_name(key.peer) / f"{file_name(key.name)}.yaml"
@@ -203,7 +209,10 @@ class ImportedFiles:
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    # Not `Path.glob`, which takes a folder that may not be listed for an empty one.
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(path for path in folder.iterdir() if path.name.endswith(".yaml") and path.name[0] != ".")
+    return []
 
 
 def _text(path: Path) -> str:
