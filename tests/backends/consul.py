@@ -27,6 +27,8 @@ from tests.backends.pki import Pki, make_pki
 from tests.support.ports import free_ports
 
 READY_SECONDS = 60.0
+ONLY_CONSUL = 'node_prefix "" { policy = "read" } service "consul" { policy = "read" }'
+"""Rules of a token that sees Consul itself and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,26 @@ class Reply:
     status: int
     headers: dict[str, str]
     body: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A token with one policy of its own, which can be changed or revoked."""
+
+    consul: Consul
+    policy_id: str
+    accessor: str
+    secret: str
+
+    def set_rules(self, rules: str) -> None:
+        """Have these rights from now on."""
+        self.consul.do(
+            "PUT", f"/v1/acl/policy/{self.policy_id}", {"ID": self.policy_id, "Name": self.policy_id, "Rules": rules}
+        )
+
+    def revoke(self) -> None:
+        """Count no more."""
+        self.consul.do("DELETE", f"/v1/acl/token/{self.accessor}")
 
 
 class Consul:
@@ -188,6 +210,13 @@ class Consul:
         reply = self.call(method, path, body)
         assert reply.status == 200, f"{method} {path}: {reply.status} {reply.body}"
         return reply.body
+
+    def make_token(self, rules: str) -> Token:
+        """A new token with these rules."""
+        name = f"policy-{len(self.do('GET', '/v1/acl/policies'))}"
+        made = self.do("PUT", "/v1/acl/policy", {"Name": name, "Rules": rules})
+        token = self.do("PUT", "/v1/acl/token", {"Policies": [{"ID": made["ID"]}]})
+        return Token(consul=self, policy_id=made["ID"], accessor=token["AccessorID"], secret=token["SecretID"])
 
     def register(self, name: str, *, node: str = "workloads", status: str = "passing", **service: Any) -> None:
         """Register an instance with one check in one call, as an agent of Consul does."""

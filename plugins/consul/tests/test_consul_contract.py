@@ -1,4 +1,4 @@
-"""The contract of an adapter, on a real Consul that keeps its data over a kill."""
+"""The contract of an adapter, on a real Consul that keeps its data over a kill, and denies who shows no rights."""
 
 from __future__ import annotations
 
@@ -8,29 +8,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hamlet_consul.check import policy
 from hamlet_consul.entries import entries_for
 from hamlet_consul.naming import node_name, service_name
 from hamlet_consul.options import ConsulOptions
 from hamlet_consul.registry import ConsulRegistry
+from pydantic import SecretStr
 
 from hamlet_core.api import AdapterContext, ImportedService, LocalService
-from hamlet_core.api.testing import RegistryBackend, RegistryContract
-from tests.backends.consul import Consul
+from hamlet_core.api.testing import Names, RegistryBackend, RegistryContract
+from tests.backends.consul import ONLY_CONSUL, Consul, Token
 
 MESH = "west"
+NAMES = Names()
+RULES = policy(
+    AdapterContext(
+        name=NAMES.registry,
+        mesh=NAMES.mesh,
+        domain=NAMES.domain,
+        trust_domain=NAMES.trust_domain,
+        directory=Path("/"),
+    )
+)
 
 
 class ConsulBackend(RegistryBackend):
     """Everybody but the adapter, with the other hand on Consul."""
 
-    def __init__(self, consul: Consul) -> None:
-        self.consul = consul
+    def __init__(self, consul: Consul, agent: Token) -> None:
+        self.consul, self.agent = consul, agent
 
     def open(self, context: AdapterContext) -> object:
-        return ConsulRegistry(
-            ConsulOptions(address=self.consul.address, token=self.consul.token),
-            context,  # type: ignore[arg-type]
-        )
+        return ConsulRegistry(ConsulOptions(address=self.consul.address, token=SecretStr(self.agent.secret)), context)
 
     def add_local(self, service: LocalService) -> str:
         (port,) = service.ports
@@ -91,6 +100,15 @@ class ConsulBackend(RegistryBackend):
         return seen
 
     @contextlib.contextmanager
+    def deny(self) -> Iterator[None]:
+        # Consul's own service is still seen: what is left out of an answer is all that shows.
+        self.agent.set_rules(ONLY_CONSUL)
+        try:
+            yield
+        finally:
+            self.agent.set_rules(RULES)
+
+    @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
         self.consul.kill()
         try:
@@ -102,7 +120,7 @@ class ConsulBackend(RegistryBackend):
 @pytest.fixture(scope="module")
 def kept_consul(consul_binary: Path, worker_id: str) -> Iterator[Consul]:
     """One Consul for all contract tests: killing it loses nothing."""
-    consul = Consul(consul_binary, datacenter=f"kept-{worker_id}", durable=True)
+    consul = Consul(consul_binary, datacenter=f"kept-{worker_id}", durable=True, acl=True)
     try:
         consul.start()
         yield consul
@@ -110,10 +128,16 @@ def kept_consul(consul_binary: Path, worker_id: str) -> Iterator[Consul]:
         consul.close()
 
 
+@pytest.fixture(scope="module")
+def agent_token(kept_consul: Consul) -> Token:
+    """What the adapter shows: exactly the documented rights, until they are taken away."""
+    return kept_consul.make_token(RULES)
+
+
 class TestConsulContract(RegistryContract):
     """R1 to R9."""
 
     @pytest.fixture
-    def backend(self, kept_consul: Consul) -> Iterator[RegistryBackend]:
-        yield ConsulBackend(kept_consul)
+    def backend(self, kept_consul: Consul, agent_token: Token) -> Iterator[RegistryBackend]:
+        yield ConsulBackend(kept_consul, agent_token)
         kept_consul.wipe()

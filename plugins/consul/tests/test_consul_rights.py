@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hamlet_consul.errors import ConsulDenied
 
 from hamlet_core.api import AdapterContext, RemoveImport, Severity, Status, WriteImport
 from hamlet_core.api.testing import Watching, imported_service
-from tests.backends.consul import Consul
+from tests.backends.consul import ONLY_CONSUL, Consul
 
 WITHIN = 30.0
 Start = Callable[..., Any]
@@ -22,38 +21,12 @@ CONTEXT = AdapterContext(
     name="main", mesh="west", domain="west.example", trust_domain="west.example", directory=Path("/")
 )
 POLICY = policy(CONTEXT)
-ONLY_CONSUL = 'node_prefix "" { policy = "read" } service "consul" { policy = "read" }'
-
-
-@dataclass
-class Token:
-    """A token with one policy of its own, which can be changed or revoked."""
-
-    consul: Consul
-    policy_id: str
-    accessor: str
-    secret: str
-
-    def set_rules(self, rules: str) -> None:
-        self.consul.do(
-            "PUT", f"/v1/acl/policy/{self.policy_id}", {"ID": self.policy_id, "Name": self.policy_id, "Rules": rules}
-        )
-
-    def revoke(self) -> None:
-        self.consul.do("DELETE", f"/v1/acl/token/{self.accessor}")
-
-
-def make_token(consul: Consul, rules: str) -> Token:
-    name = f"policy-{len(consul.do('GET', '/v1/acl/policies'))}"
-    made = consul.do("PUT", "/v1/acl/policy", {"Name": name, "Rules": rules})
-    token = consul.do("PUT", "/v1/acl/token", {"Policies": [{"ID": made["ID"]}]})
-    return Token(consul, made["ID"], token["AccessorID"], token["SecretID"])
 
 
 def test_everything_works_with_exactly_the_documented_policy(consul_acl: Consul, start_registry: Start) -> None:
     consul_acl.do("PUT", "/v1/config", {"Kind": "service-defaults", "Name": "orders", "Protocol": "http"})
     consul_acl.register("orders")
-    started = start_registry(consul_acl, token=make_token(consul_acl, POLICY).secret)
+    started = start_registry(consul_acl, token=consul_acl.make_token(POLICY).secret)
     assert {finding.severity for finding in started.hooks.registry_check()} == {Severity.OK}
     watching = started.watch()
     assert watching.state["orders"].ports[0].name == "http"
@@ -82,7 +55,7 @@ def test_each_line_of_the_policy_is_needed_and_its_lack_is_named(
     consul_acl: Consul, start_registry: Start, without: str, right: str
 ) -> None:
     assert without in POLICY
-    token = make_token(consul_acl, POLICY.replace(without, ""))
+    token = consul_acl.make_token(POLICY.replace(without, ""))
     findings = start_registry(consul_acl, token=token.secret).hooks.registry_check()
     missing = [finding for finding in findings if finding.severity is Severity.ERROR]
     assert any(right in finding.subject for finding in missing)
@@ -91,21 +64,41 @@ def test_each_line_of_the_policy_is_needed_and_its_lack_is_named(
 
 def test_without_a_valid_token_the_catalog_is_not_taken_for_empty(consul_acl: Consul, start_registry: Start) -> None:
     consul_acl.register("orders")
-    for token in ("", make_token(consul_acl, 'key_prefix "" { policy = "read" }').secret, "1" * 8):
+    hidden = (
+        'key_prefix "" { policy = "read" }',
+        ONLY_CONSUL,
+        POLICY.replace('service_prefix ""', 'service_prefix "b"'),
+    )
+    for token in ("", *(consul_acl.make_token(rules).secret for rules in hidden), "1" * 8):
         watching = Watching(start_registry(consul_acl, token=token).hooks)
         assert isinstance(watching.failed(WITHIN), ConsulDenied)
         assert watching.batches == []
 
 
+def test_an_agent_that_publishes_needs_to_see_no_more_than_what_it_publishes(
+    consul_acl: Consul, start_registry: Start
+) -> None:
+    token = consul_acl.make_token(ONLY_CONSUL + ' service "orders" { policy = "read" }')
+    registry = start_registry(consul_acl, token=token.secret)
+    watching = Watching(registry.hooks)
+    assert isinstance(watching.failed(WITHIN), ConsulDenied), "there is none, or none is shown"
+    consul_acl.register("orders")
+    consul_acl.register("billing")
+    watching = registry.watch()
+    assert set(watching.state) == {"orders"}
+    consul_acl.deregister("orders")
+    watching.until(lambda state: not state, WITHIN)
+
+
 def test_imports_are_not_listed_by_who_may_not_see_all_of_them(consul_acl: Consul, start_registry: Start) -> None:
-    started = start_registry(consul_acl, token=make_token(consul_acl, ONLY_CONSUL).secret)
+    started = start_registry(consul_acl, token=consul_acl.make_token(ONLY_CONSUL).secret)
     with pytest.raises(ConsulDenied, match="does not see all"):
         started.hooks.registry_imports()
 
 
 def test_a_revoked_token_ends_the_watch_and_withdraws_nothing(consul_acl: Consul, start_registry: Start) -> None:
     consul_acl.register("orders")
-    token = make_token(consul_acl, POLICY)
+    token = consul_acl.make_token(POLICY)
     started = start_registry(consul_acl, token=token.secret, wait="500ms")
     watching = started.watch()
     token.revoke()
@@ -125,7 +118,7 @@ def test_rights_that_are_taken_away_hide_nothing_and_recovery_needs_no_restart(
 ) -> None:
     consul_acl.register("orders")
     consul_acl.register("billing")
-    token = make_token(consul_acl, POLICY)
+    token = consul_acl.make_token(POLICY)
     started = start_registry(consul_acl, token=token.secret)
     watching = started.watch()
     token.set_rules(ONLY_CONSUL)
@@ -144,7 +137,7 @@ def test_rights_that_are_taken_away_hide_nothing_and_recovery_needs_no_restart(
 def test_a_service_that_is_really_gone_is_withdrawn_under_acl_too(consul_acl: Consul, start_registry: Start) -> None:
     consul_acl.register("orders")
     consul_acl.register("billing")
-    watching = start_registry(consul_acl, token=make_token(consul_acl, POLICY).secret).watch()
+    watching = start_registry(consul_acl, token=consul_acl.make_token(POLICY).secret).watch()
     consul_acl.deregister("orders")
     watching.until(lambda state: set(state) == {"billing"}, WITHIN)
 
@@ -152,7 +145,7 @@ def test_a_service_that_is_really_gone_is_withdrawn_under_acl_too(consul_acl: Co
 def test_writes_without_the_right_say_which_one_and_can_be_tried_again(
     consul_acl: Consul, start_registry: Start
 ) -> None:
-    token = make_token(consul_acl, POLICY)
+    token = consul_acl.make_token(POLICY)
     started = start_registry(consul_acl, token=token.secret)
     first, second = imported_service("stock"), imported_service("mail")
     started.hooks.registry_apply(changes=[WriteImport(first)])

@@ -2,7 +2,8 @@
 
 Consul leaves out what a token may not read and answers 200 all the same; without a valid token
 `catalog/services` is `{}`. So the catalog is believed only while `consul` itself, which is always in it, is
-seen, and a service is believed gone only once Consul has said that we may read it.
+seen; a service is believed gone only once Consul has said that we may read it, and that there is none at all only
+once it has said that we may read them all.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ def require_sight(client: Client) -> frozenset[str]:
         message = "Consul shows no `consul` service: the token does not see the catalog, or Consul is still starting"
         raise ConsulDenied(message, mend=MEND)
     return frozenset(server["Node"].get("ID") or "" for server in servers)
+
+
+def require_full_sight(client: Client, what: str) -> None:
+    """Raise `ConsulDenied` if the token may not read every node and every service, so that `what` cannot be told."""
+    if client.denied([("node", "", "read"), ("service", "", "read")]):
+        message = f"the token does not see all nodes and services, so it cannot be told what is {what}"
+        raise ConsulDenied(message, mend=MEND)
 
 
 def confirm_gone(client: Client, services: Iterable[str], nodes: Iterable[str]) -> bool:

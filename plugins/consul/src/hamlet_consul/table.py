@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from hamlet_consul.client import Client, Written
 from hamlet_consul.entries import PEER, Entry, PeerNode, entry_from, key_of, owner_meta, standing
-from hamlet_consul.errors import ConsulDenied
-from hamlet_consul.sight import MEND, confirm_gone, require_sight
+from hamlet_consul.sight import confirm_gone, require_full_sight, require_sight
 from hamlet_core.api import AdapterContext, ImportKey, StandingImport
 
 INDEXES_KEPT = 1024
@@ -88,10 +87,7 @@ class ImportTable:
 
     def load(self) -> None:
         """Read all our nodes; `RegistryUnavailable` rather than leave one out for want of a right."""
-        wanted = [("node", "", "read"), ("service", "", "read")]
-        if self._client.denied(wanted):
-            message = "the token does not see all nodes and services, so it cannot be told what is imported"
-            raise ConsulDenied(message, mend=MEND)
+        require_full_sight(self._client, "imported")
         require_sight(self._client)
         found = {node["Node"] for node in self._client.nodes(owner_meta(self._context)).data or ()}
         confirm_gone(self._client, (), set(self._nodes) - found)

@@ -19,7 +19,7 @@ from hamlet_consul.client import Client
 from hamlet_consul.entries import is_import
 from hamlet_consul.follow import Box, Follower, News
 from hamlet_consul.local import Rules, Shared, local_service, shared_of
-from hamlet_consul.sight import confirm_gone, require_sight
+from hamlet_consul.sight import confirm_gone, require_full_sight, require_sight
 from hamlet_consul.table import ImportTable
 from hamlet_core.api import Batch, LocalService, RegistryUnavailable, Remove, Snapshot, Stop, Upsert
 
@@ -115,6 +115,8 @@ class Watch:
         self._read_services(unread)
         self._shared = shared_of(self._catalog, self._rules)
         self._changes({*self._catalog.instances, *self._memory.known})
+        if not self._memory.known:  # what is left out of a first answer is not missed
+            require_full_sight(self._read, "to be published")
         yield Snapshot(tuple(known.service for known in self._memory.known.values()))
         for source, read, first in (
             (CHECKS, self._follow.checks, checks),
