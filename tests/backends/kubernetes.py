@@ -90,12 +90,12 @@ class Kubernetes:
         """Create the object `name` of the collection at `path`, or replace what it says."""
         body = {**body, "metadata": {**body.get("metadata", {}), "name": name}}
         reply = self.call("POST", path, body)
-        if reply.status == 409:
+        while reply.status == 409:  # it stands, or has been written since it was read
             standing = self.do("GET", f"{path}/{name}")
             body["metadata"]["resourceVersion"] = standing["metadata"]["resourceVersion"]
             if "clusterIP" in standing.get("spec", {}) and "spec" in body:
                 body["spec"].setdefault("clusterIP", standing["spec"]["clusterIP"])
-            return self.do("PUT", f"{path}/{name}", body)
+            reply = self.call("PUT", f"{path}/{name}", body)
         assert reply.status < 300, f"{path}/{name}: {reply.status} {reply.body}"
         return reply.body
 
@@ -129,6 +129,26 @@ class Kubernetes:
         for path in paths:
             for each in self.do("GET", path.format(namespace=namespace))["items"]:
                 self.call("DELETE", f"{path.format(namespace=namespace)}/{each['metadata']['name']}")
+
+    def let(self, account: tuple[str, str], *, may: bool) -> None:
+        """Have a service account (namespace, name) be allowed everything, or nothing, from now on."""
+        namespace, name = account
+        bindings, binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", f"{namespace}-{name}"
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        if may:
+            subjects = [{"kind": "ServiceAccount", "namespace": namespace, "name": name}]
+            self.put(bindings, binding, {"subjects": subjects, "roleRef": role})
+        else:
+            self.do("DELETE", f"{bindings}/{binding}")
+        review = {
+            "user": f"system:serviceaccount:{namespace}:{name}",
+            "resourceAttributes": {"namespace": namespace, "verb": "list", "resource": "services"},
+        }
+        deadline = time.monotonic() + READY_SECONDS
+        reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        while self.do("POST", reviews, {"spec": review})["status"]["allowed"] is not may:
+            assert time.monotonic() < deadline, f"the rights of {binding} do not change"
+            time.sleep(0.02)
 
     def token_for(self, namespace: str, account: str) -> str:
         """A bearer token of a service account."""

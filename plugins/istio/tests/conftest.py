@@ -6,6 +6,7 @@ import contextlib
 import functools
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,22 @@ class Cluster(RegistryBackend):
 
     def __init__(self, kubernetes: Kubernetes, namespace: str, **options: Any) -> None:
         self.kubernetes, self.namespace = kubernetes, namespace
-        given = {"kubeconfig": kubernetes.kubeconfig, "context": None, "events": False}
+        given: dict[str, Any] = {"kubeconfig": kubernetes.kubeconfig, "context": None, "events": False}
         given |= {"namespaces": (namespace,), "import_namespace": namespace, "retry": "5s", "timeout": "10s"}
         self.options = given | options
+        self.account: str | None = None
 
     def open(self, context: AdapterContext) -> IstioRegistry:
-        return IstioRegistry(IstioOptions(**self.options), context)
+        options = self.options
+        if self.account is not None:
+            assert isinstance(self.kubernetes, OwnKubernetes)
+            options = options | {"kubeconfig": None, "server": self.kubernetes.server, "ca": self.kubernetes.ca}
+        return IstioRegistry(IstioOptions(**options), context)
+
+    def open_as(self, account: str) -> None:
+        """Open registries as a service account from now on, whose rights can be taken away."""
+        self.options |= {"token": self.administrator(account)}
+        self.account = account
 
     def path(self, collection: str, name: str = "") -> str:
         return collection.format(namespace=self.namespace) + (f"/{name}" if name else "")
@@ -141,12 +152,7 @@ class Cluster(RegistryBackend):
     def administrator(self, name: str) -> str:
         """A new token of a service account of this namespace that may do everything."""
         self.put(ACCOUNTS, name, {})
-        binding = {
-            "subjects": [{"kind": "ServiceAccount", "namespace": self.namespace, "name": name}],
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        }
-        bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-        self.kubernetes.put(bindings, f"{self.namespace}-{name}", binding)
+        self.kubernetes.let((self.namespace, name), may=True)
         return self.kubernetes.token_for(self.namespace, name)
 
     def revoke(self, name: str) -> None:
@@ -211,6 +217,17 @@ class Cluster(RegistryBackend):
             yield
         finally:
             self.kubernetes.start()
+
+    def deny(self) -> AbstractContextManager[None] | None:
+        return self._denied((self.namespace, self.account)) if self.account is not None else None
+
+    @contextlib.contextmanager
+    def _denied(self, account: tuple[str, str]) -> Iterator[None]:
+        self.kubernetes.let(account, may=False)
+        try:
+            yield
+        finally:
+            self.kubernetes.let(account, may=True)
 
     def wipe(self) -> None:
         self.kubernetes.wipe(self.namespace, *ALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,14 @@ class _Contract(RegistryContract):
     options: Mapping[str, object] = MappingProxyType({})
 
     @pytest.fixture
-    def backend(self, own_kubernetes: OwnKubernetes, make_cluster: Callable[..., RegistryBackend]) -> RegistryBackend:
-        return make_cluster(**self.options)
+    def backend(self, own_kubernetes: OwnKubernetes, make_cluster: Callable[..., Any]) -> RegistryBackend:
+        cluster = make_cluster(**self.options)
+        cluster.open_as("agent")
+        backend: RegistryBackend = cluster
+        return backend
+
+    def test_an_adapter_can_lose_its_rights_here(self, backend: RegistryBackend) -> None:
+        assert backend.deny() is not None
 
 
 class TestIstioContract(_Contract):

@@ -227,13 +227,36 @@ def test_a_server_that_stays_busy_is_left_for_later_and_fails_only_what_it_refus
 
 def test_an_edit_that_came_between_is_looked_at_anew(proxy: FaultProxy, through: Any) -> None:
     opened = through()
+
+    def move(address: str) -> Status:
+        service = imported_service("stock", address=address)
+        (outcome,) = opened.hooks.registry_apply(changes=[WriteImport(service)])
+        return outcome.status
+
+    assert move("203.0.113.7") is Status.APPLIED
     fault = proxy.fail(lambda method, path: method == "PATCH", 409, times=2)
-    (outcome,) = opened.hooks.registry_apply(changes=[WriteImport(imported_service("stock"))])
-    assert outcome.status is Status.APPLIED
+    assert move("203.0.113.8") is Status.APPLIED
     assert fault.met == 2
     proxy.fail(lambda method, path: method == "PATCH", 409)
-    (outcome,) = opened.hooks.registry_apply(changes=[WriteImport(imported_service("mail"))])
-    assert outcome.status is Status.RETRY
+    assert move("203.0.113.9") is Status.RETRY
+
+
+def test_a_server_that_takes_no_version_for_what_is_new_is_written_to_all_the_same(
+    proxy: FaultProxy, through: Any, cluster: Any
+) -> None:
+    opened = through()
+    fault = proxy.fail(lambda method, path: method == "PATCH", 409, times=2)
+    for address in ("203.0.113.7", "203.0.113.8", "203.0.113.9"):
+        service = imported_service("stock", address=address)
+        (outcome,) = opened.hooks.registry_apply(changes=[WriteImport(service)])
+        assert outcome.status is Status.APPLIED, outcome.reason
+        assert [each.digest for each in opened.hooks.registry_imports()] == [service.digest]
+    assert fault.met == 2
+    (entry,) = cluster.all(ENTRIES).values()
+    assert [(each["manager"], each["operation"]) for each in entry["metadata"]["managedFields"]] == [
+        ("hamlet", "Apply")
+    ]
+    assert [each["address"] for each in entry["spec"]["endpoints"]] == ["203.0.113.9"]
 
 
 def test_an_answer_that_is_lost_is_found_written(proxy: FaultProxy, through: Any, cluster: Any) -> None:

@@ -28,6 +28,7 @@ from hamlet_core.api import ConfigError, HamletError, RegistryUnavailable
 from hamlet_istio.access import ClusterOptions
 
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 PAGE = 500
 """Objects of one page of a list, as kubectl takes them."""
