@@ -179,7 +179,10 @@ class Translation:
         return place.cluster
 
     def _of_service(self, host: str, number: int) -> _Destination:
-        """A Service with the workload entries that it selects; without addresses where there is none."""
+        """A Service with the workload entries that it selects; without addresses where there is none.
+
+        Istiod lets Services select these beside pods. Endpoints would not do: none may be an address of loopback.
+        """
         places: list[tuple[str, int]] = []
         for service in self._seen.services:
             namespace, name = _place(service)
