@@ -104,3 +104,12 @@ def test_a_mirror_that_has_nothing_is_named_in_the_reason(tmp_path: Path, monkey
 def test_an_unknown_backend_is_refused_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert install.main(["consull"]) == 2
     assert "there are consul, etcd, kubectl, kube-apiserver" in capsys.readouterr().err
+
+
+def test_the_rule_that_consul_is_built_with_is_for_the_sources_that_it_was_written_for() -> None:
+    auth = '\tenvoyauth "github.com/envoyproxy/go-control-plane/envoy/api/v2/auth"\n'
+    sources = f"import (\n{auth})\n\t\tx{{\n\t\t\tSni: mapping.SNI,\n\t\t}}\n\t}}\n"
+    assert "MatchSubjectAltNames" in install._checking_names(sources)
+    for other in (sources.replace("SNI", "Name"), sources.replace("v2", "v3")):
+        with pytest.raises(install.CannotInstall, match="others than those"):
+            install._checking_names(other)
