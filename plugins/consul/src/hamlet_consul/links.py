@@ -2,7 +2,7 @@
 
 Consul has its proxies check one name alone: with `SNI` the owner's certificate must present that very name, or
 a wildcard for its first label; without `SNI` any certificate of the authority will do. So an import is linked
-only where its SNI is a name that its owner's ingress presents.
+only where its SNI is a name that its owner's ingress presents. `versions` says which Consul checks none at all.
 """
 
 from __future__ import annotations
