@@ -1,17 +1,15 @@
-"""A mesh folder as the contract suite needs it: the hands of everybody but the adapter."""
+"""A mesh folder as the contract suite needs it: what the plugin ships for one in use, on one of the test's own."""
 
 import contextlib
 import ctypes
-import json
 import os
 import sys
 from contextlib import contextmanager
 
 import pytest
-from hamlet_file.imports import file_name
-from hamlet_file.registry import FileRegistry
+from hamlet_file.verification import FolderBackend
 
-from hamlet_core.api.testing import RegistryBackend, Watching
+from hamlet_core.api.testing import Watching
 from hamlet_core.api.testing.agents import Agents
 
 _VERSION_3 = 0x20080522
@@ -43,67 +41,12 @@ def without_override():
         call(libc.capset)
 
 
-class FolderBackend(RegistryBackend):
+class OwnFolder(FolderBackend):
+    """A folder of the test's own, whose rights can be taken: what is not ours to do to one in use."""
+
     def __init__(self, mesh):
-        self.mesh = mesh
-        self.services = mesh / "services"
-        self.services.mkdir(parents=True)
-
-    def open(self, context):
-        return FileRegistry(self.mesh, context)
-
-    def add_local(self, service):
-        entry = {
-            "name": service.name,
-            "ports": [{"name": p.name, "port": p.port, "protocol": p.protocol} for p in service.ports],
-            "endpoints": [{"address": e.address, "port": e.port} for e in service.endpoints],
-            "description": service.description,
-            "tags": service.tags,
-            "labels": service.labels,
-        }
-        self.put(f"{service.name}.json", json.dumps(entry, indent=1))
-        return service.name
-
-    def put(self, name, text):
-        """Write a file into services/, in one step."""
-        fresh = self.services / f".{name}.new"
-        fresh.write_text(text)
-        fresh.replace(self.services / name)
-
-    def remove_local(self, name):
-        (self.services / f"{name}.json").unlink()
-
-    def path(self, service):
-        return self.mesh / "imported" / service.peer / f"{file_name(service.service.name)}.yaml"
-
-    def add_foreign(self, service):
-        path = self.path(service)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text("name: somebody's\n")
-        fresh.replace(path)
-        return str(path.relative_to(self.mesh))
-
-    def edit_import(self, service):
-        path = self.path(service)
-        path.write_text(path.read_text().replace("203.0.113.7", "192.0.2.1"))
-
-    def entries(self):
-        return {
-            str(path.relative_to(self.mesh)): (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino)
-            for folder in ("services", "imported")
-            for path in sorted((self.mesh / folder).rglob("*"))
-            if path.is_file()
-        }
-
-    @contextmanager
-    def outage(self):
-        away = self.mesh.with_name("unmounted")
-        self.mesh.rename(away)
-        try:
-            yield
-        finally:
-            away.rename(self.mesh)
+        (mesh / "services").mkdir(parents=True)
+        super().__init__(mesh)
 
     def deny(self):
         """Modes of folders, which bind no one with the power to override them: then there are no rights to take."""
@@ -144,7 +87,9 @@ def bound_by_modes():
 @pytest.fixture
 def folder(tmp_path):
     """An empty mesh."""
-    return FolderBackend(tmp_path / "mesh")
+    folder = OwnFolder(tmp_path / "mesh")
+    yield folder
+    folder.close()
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def test_a_mesh_without_services_folder_is_not_there_and_is_not_made(folder, sta
     agent = start()
     error = watch(agent).failed(PATIENCE)
     assert isinstance(error, RegistryUnavailable)
-    assert str(folder.services) in str(error)
+    assert str(folder.link.path / "services") in str(error)
     assert "mkdir" in error.mend
     with pytest.raises(RegistryUnavailable):
         agent.registry_imports()
