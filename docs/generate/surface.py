@@ -177,7 +177,7 @@ def _name(kind: Any) -> str:
 
 def alias(value: object) -> str:
     """What a name that is no class and no function stands for."""
-    if isinstance(value, int | str):
+    if isinstance(value, int | str) or (dataclasses.is_dataclass(value) and not inspect.isclass(value)):
         return repr(value)
     shown = value.__origin__ if get_origin(value) is Annotated else value  # type: ignore[attr-defined]
     if " at 0x" in repr(shown):

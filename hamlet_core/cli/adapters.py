@@ -82,7 +82,8 @@ Then replace store.py with the real registry, and tests/backend.py with what oth
 @click.option(
     "--role",
     type=click.Choice(["registry", "gateway", "coordinator"]),
-    help="What is of this role alone; default: all that FILE has of the kind.",
+    metavar="ROLE",
+    help="Only what is a registry, gateway or coordinator; default: all that FILE has of the kind.",
 )
 @click.option(
     "--backend",
@@ -140,13 +141,15 @@ def verify_adapter(
     outages, edits by others, services hamletverify-* that come and go, connections. FACTORY gets the adapter's
     options and returns a RegistryBackend, GatewayBackend or CoordinatorBackend (`hamlet_core.api.testing`), and
     its `open` opens the adapter; MODULE is found from the current folder, too. Where there is none, the checks that
-    need it are not run. What one that is not shipped does to others is for its author to say.
+    need it are not run. With a backend, nobody else should write there meanwhile, and an agent that publishes
+    whatever it finds would publish those services.
 
     \b
     Exit codes:
       0  every check passed, or does not apply to a backend in use
       1  a check failed, could not be run (see --partial), or something was left behind; an agent runs
       2  the command line or the configuration is wrong
+      3  whether an agent leads the gateway could not be asked
 
     \b
     For example:

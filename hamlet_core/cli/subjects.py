@@ -152,9 +152,9 @@ def make(subject: Subject) -> Hands:
     """Make what acts on the backend, as `module:factory` says. Raises `ConfigError`."""
     wanted = _BACKENDS[subject.place.role]
     module, _, attribute = subject.backend.partition(":")
-    whose = f"the backend {subject.backend!r}"
+    whose = ""
     if subject.shipped:
-        whose += f" that the plugin {subject.place.kind!r} ships for its {subject.place.role}"
+        whose = f" that the plugin {subject.place.kind!r} ships for its {subject.place.role}"
         mend = "install another version of the plugin, name a backend with --backend, or do without: --no-backend"
     else:
         mend = "write --backend module:factory, for example tests.backend:make"
@@ -162,10 +162,11 @@ def make(subject: Subject) -> Hands:
     try:
         made: object = getattr(importlib.import_module(module), attribute)(subject.options)
     except Exception as error:
-        message = f"{whose} cannot be made: {type(error).__name__}: {error}"
+        message = f"the backend {subject.backend!r}{whose} cannot be made: {type(error).__name__}: {error}"
         raise ConfigError(message, mend=mend) from error
     if not isinstance(made, wanted):
-        message = f"{whose} is {made!r:.100} and no hamlet_core.api.testing.{wanted.__name__}"
+        needed = f"hamlet_core.api.testing.{wanted.__name__}"
+        message = f"the backend {subject.backend!r}{whose} is {made!r:.100} and no {needed}"
         raise ConfigError(message, mend=mend)
     return made
 

@@ -53,6 +53,9 @@ SELDOM: Shapes = {
     "hamlet config check.remarks[]": {"object"},
     **{f"hamlet config check.remarks[].{key}": {"text"} for key in ("where", "key", "message", "mend")},
     "hamlet plugins[].problem": {"text"},
+    "hamlet verify-adapter.subjects[].backend": {"text"},
+    "hamlet verify-adapter.subjects[].left_behind[]": {"text"},
+    "hamlet verify-adapter.subjects[].rules[].checks[].detail": {"text"},
 }
 """What is promised too, and takes more to bring about than the federation below."""
 
@@ -120,6 +123,7 @@ def documents(tmp_path: Path) -> Iterator[dict[str, list[Any]]]:
         found["config check"].append(run(east, "config", "check"))
         east.config_path.write_text(text)
         agents[0].kill()
+        found["verify-adapter"] = [run(west, "verify-adapter", "file", "--no-backend", "--yes")]
         agents[1].state("west", "imports", "stale")
         found["status"].append(run(east, "status"))
         found["confirm"] = [run(east, "confirm", "west")]
