@@ -94,6 +94,20 @@ class IstioControl:
         ports = [port for (name, _), port in self._ports.items() if name == host and port in listening]
         return Endpoint(address="127.0.0.1", port=ports[0]) if ports else None
 
+    def do(self, method: str, path: str, body: object = None, *, kind: str = "application/json") -> Any:
+        """Make one call of the API, as its administrator and on a connection that is kept; what it returned."""
+        headers = {"Accept": "application/json", "Authorization": self._token()}
+        reply = self._client.rest_client.pool_manager.request(
+            method,
+            self._client.configuration.host + path,
+            body=json.dumps(body) if body is not None else None,
+            headers=headers | ({"Content-Type": kind} if body is not None else {}),
+            timeout=30,
+            retries=False,
+        )
+        assert reply.status < 300, f"{method} {path}: {reply.status} {reply.data!r}"
+        return json.loads(reply.data)
+
     def close(self) -> None:
         """End Envoy."""
         self._envoy.kill()
@@ -102,12 +116,7 @@ class IstioControl:
         self._client.close()  # type: ignore[no-untyped-call]
 
     def _list(self, path: str) -> list[Any]:
-        header = {"Accept": "application/json", "Authorization": self._token()}
-        reply = self._client.rest_client.pool_manager.request(
-            "GET", self._client.configuration.host + path, headers=header, timeout=30, retries=False
-        )
-        assert reply.status == 200, f"{path}: {reply.status} {reply.data!r}"
-        items = json.loads(reply.data)["items"]
+        items = self.do("GET", path)["items"]
         return [each for each in items if each["metadata"]["namespace"] in self._namespaces]
 
     def _token(self) -> str:

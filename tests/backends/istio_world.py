@@ -81,14 +81,15 @@ class IstioMesh:
     def put(self, kind: str, use: str, name: str, spec: Mapping[str, Any]) -> None:
         """Have an object stand, as its owner would write it."""
         version = COLLECTIONS[kind].rpartition("/")[0].removeprefix("/apis/").removeprefix("/api/")
-        body = {"apiVersion": version, "kind": _KINDS[kind], "spec": dict(spec)}
-        self.kubernetes.put(self._path(kind, use), name, body)
+        body = {"apiVersion": version, "kind": _KINDS[kind], "metadata": {"name": name}, "spec": dict(spec)}
+        path = f"{self._path(kind, use)}/{name}?fieldManager=owner"
+        self.control.do("PATCH", path, body, kind="application/apply-patch+yaml")
 
     def tell_address(self, *addresses: str) -> None:
         """Say where the ingress gateway's Service is reached, as a load balancer's controller does."""
         body = {"status": {"loadBalancer": {"ingress": [{"ip": each} for each in addresses] or None}}}
         path = f"{self._path('services', 'ingress')}/{SERVICE}/status"
-        self.kubernetes.do("PATCH", path, body, kind="application/merge-patch+json")
+        self.control.do("PATCH", path, body, kind="application/merge-patch+json")
 
     def wipe(self) -> None:
         """Leave the namespaces empty."""
@@ -98,7 +99,7 @@ class IstioMesh:
             for each in getattr(seen, kind):
                 place = each["metadata"]
                 path = f"{group}/namespaces/{place['namespace']}/{plural}/{place['name']}"
-                self.kubernetes.call("DELETE", path)
+                self.control.do("DELETE", path)
 
     def close(self) -> None:
         """End what was started."""
