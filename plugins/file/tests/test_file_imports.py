@@ -224,7 +224,11 @@ def no_links(path, target):
 
 def test_a_file_that_cannot_be_written_whole_is_not_made(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "hardlink_to", no_links)
-    monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode))  # a method: a class is none
+
+    def opened(path, mode):  # a method, which a class would not be
+        return Full(path, mode)
+
+    monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(OSError, match="No space"):
         create_file(tmp_path / "new", b"ours")
     assert list(tmp_path.iterdir()) == []

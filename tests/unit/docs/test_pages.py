@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 import hamlet_core.api
 from hamlet_core.agent.metrics import METRICS
 from hamlet_core.api import changes, gateway, hookspecs, testing, values
-from hamlet_core.api.testing import names
+from hamlet_core.api.testing import names as called
 from hamlet_core.cli import COMMANDS, main
 from hamlet_core.config import load
 
@@ -129,7 +129,7 @@ def test_every_public_name_says_what_it_is(package: ModuleType, exported: str) -
         assert value.__doc__
         assert not value.__doc__.startswith(f"{exported}("), "it has only what dataclass writes by itself"
     else:
-        modules = (changes, gateway, hookspecs, values, names)
+        modules = (changes, gateway, hookspecs, values, called)
         assert exported in set().union(*map(documented_values, modules))
 
 
