@@ -222,25 +222,20 @@ def no_links(path, target):
     raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(path), None, str(target))
 
 
+class Full(io.FileIO):
+    """A file on a disk that has no more room for it."""
+
+    def write(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_file_that_cannot_be_written_whole_is_not_made(tmp_path, monkeypatch):
+    opened = Path.open
     monkeypatch.setattr(Path, "hardlink_to", no_links)
-
-    def opened(path, mode):  # a method, which a class would not be
-        return Full(path, mode)
-
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, mode) if "x" in mode else opened(path, mode))
     with pytest.raises(OSError, match="No space"):
         create_file(tmp_path / "new", b"ours")
     assert list(tmp_path.iterdir()) == []
-
-
-class Full(io.FileIO):
-    """A file on a disk that is full, once the temporary one is written."""
-
-    def write(self, content):
-        if "x" in self.mode:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return super().write(content)
 
 
 def test_an_empty_file_is_nobodys_work(folder, start):
