@@ -51,7 +51,11 @@ class RegistryBackend(ABC):
 
     @abstractmethod
     def entries(self) -> Mapping[str, object]:
-        """Everything that stands in the backend, by whatever names it, in a form that shows each rewrite."""
+        """Everything that stands in the backend, by whatever names it, in a form that shows each rewrite.
+
+        It is the same as long as nobody writes. What the adapter wrote and what others did are never told of under
+        one name, even where the backend lets both stand beside each other.
+        """
 
     @abstractmethod
     def outage(self) -> AbstractContextManager[None]:
