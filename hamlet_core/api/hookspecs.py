@@ -256,6 +256,9 @@ class GatewaySpec:
     set each time, so that a call that failed is mended by the next. The core publishes a service once its
     routes stand, and takes a route away after the service is withdrawn; it writes an import into the
     registries once its route is known, and takes the route away after the entry is gone.
+
+    Where a control plane stands between the adapter and its proxies (Istio, Consul), what the rules say of the
+    return of a call holds once the control plane has accepted it and its proxies have heard of it.
     """
 
     @hookspec(firstresult=True)
