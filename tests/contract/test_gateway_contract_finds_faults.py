@@ -378,7 +378,6 @@ def run(test, gateway, directory, seconds, contract=None):
         agents = GatewayAgents(backend, directory, suite.names)
         suite.deadline = suite.stop_deadline = seconds
         suite._registry = backend
-        suite._registry = backend  # as the fixture of the suite does
         arguments = {"backend": backend, "agents": agents, **({marks[0].args[0]: case} if marks else {})}
         try:
             method(suite, **{name: arguments[name] for name in wanted})
