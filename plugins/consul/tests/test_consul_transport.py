@@ -19,6 +19,7 @@ from hamlet_consul.transport import Settings, Transport, parse_address, read_dea
 
 from hamlet_core.api import ConfigError, RegistryUnavailable
 from tests.backends.consul import Consul, StartConsul
+from tests.backends.pki import make_pki
 
 HELD = timedelta(seconds=60)
 
@@ -83,8 +84,7 @@ def test_renewed_tls_files_are_read_after_a_failure(
     consul_tls: Consul, make_client: Callable[..., Client], tmp_path: Path
 ) -> None:
     assert consul_tls.pki is not None
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(consul_tls.pki.server[0].read_bytes())
+    ca = make_pki(tmp_path).ca
     client = make_client(consul_tls, ca=ca)
     with pytest.raises(RegistryUnavailable):
         client.services()
