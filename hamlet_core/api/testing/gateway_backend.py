@@ -59,6 +59,10 @@ class GatewayBackend(ABC):
     def owner(self, peer: str, word: str, sans: Collection[str], *, signed_by: str = "") -> Endpoint:
         """The ingress of another mesh, with a certificate of these SANs, by its own authority or that of another."""
 
+    def sans(self, peer: str, workload: str = "ingress") -> tuple[str, ...]:
+        """What a workload of a peer presents, in the kind of names that this gateway checks: SPIFFE IDs, or others."""
+        return (f"spiffe://{peer}.example/{workload}",)
+
     @abstractmethod
     def leave(self, imported: ImportRoute, route: Route) -> Connection | None:
         """Connect to an imported service as a workload of this mesh, by its first instance; None when refused."""

@@ -131,12 +131,12 @@ class GatewayStage:
         return ImportRoute(peer=peer, service=service)
 
     def san(self, peer: str) -> tuple[str, ...]:
-        """What the ingress of a peer presents, for each of its services; override it where DNS names are checked."""
-        return (f"spiffe://{peer}.example/ingress",)
+        """What the ingress of a peer presents, for each of its services; `GatewayBackend.sans` says of what kind."""
+        return self._registry.sans(peer)
 
     def other_san(self, peer: str) -> tuple[str, ...]:
         """What another workload of a peer presents, of the same kind as `san`."""
-        return (f"spiffe://{peer}.example/another",)
+        return self._registry.sans(peer, "another")
 
     def lead(self, agent: pluggy.HookRelay, *routes: ImportRoute) -> list[Route]:
         """Ask for ways out and require that there are; in the order of the routes."""

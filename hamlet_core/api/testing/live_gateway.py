@@ -116,7 +116,8 @@ class LiveGateway(LiveRole):
     def _leads_out(self) -> bool:
         agents, stage, peer = self.agents(), _Stage(), LIVE_NAMES.peer
         try:
-            route = stage.way_out("stock", self.backend.owner(peer, "stock", stage.san(peer)))
+            sans = self.backend.sans(peer)
+            route = stage.way_out("stock", self.backend.owner(peer, "stock", sans), sans=sans)
             answers = agents.start(peer).gateway_import(routes=[route], keep=frozenset())
             return not isinstance(answers[route.key], Refused)
         except Exception:  # noqa: BLE001 - as above

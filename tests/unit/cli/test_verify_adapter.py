@@ -70,6 +70,9 @@ class Door(MemoryGatewayAdapter):
     @hookimpl
     def gateway_import(self, routes, keep):
         answers = super().gateway_import(routes, keep)
+        if self.fault == "checks DNS names":
+            spiffe = {each.key for each in routes if any("://" in san for san in each.service.sans)}
+            return answers | {key: Refused("no DNS name") for key in spiffe}
         return {key: Refused("no") for key in answers} if self.fault == "refuses imports" else answers
 
 def open_registry(options, context):
@@ -104,6 +107,8 @@ class Doorman(MemoryGatewayBackend):
         self.options = options
     def open(self, context):
         return open_gateway(self.options, context)
+    def sans(self, peer, workload="ingress"):
+        return (f"{workload}.{peer}.example",) if "DNS" in self.options.fault else super().sans(peer, workload)
     def close(self):
         left = [*self.gateway.published, *self.gateway.imported]
         assert not left, left
@@ -343,6 +348,16 @@ def test_a_gateway_is_held_to_the_ways_that_it_leads(
     found = {each["name"]: {rule["rule"] for rule in each["rules"]} for each in report["subjects"]}
     assert found == rules
     assert set(told.read_text().splitlines()) == {f"{key} {tmp_path.name}" for key in rules}
+
+
+def test_a_gateway_is_asked_in_the_names_that_it_checks(verify: Verify) -> None:
+    config = (
+        "gateway: {kind: toy, fault: checks DNS names}\negress: {kind: toy, fault: checks DNS names, ways: out}\n"
+    )
+    done = verify("toy", "--yes", "--json", config=config, SHIPS="all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    gateway, _ = json.loads(done.stdout)["subjects"]
+    assert {each["rule"] for each in gateway["rules"]} == RULES["gateway"], "its way out is checked too"
 
 
 def test_a_gateway_that_is_wanted_for_both_ways_and_refuses_imports_fails(verify: Verify) -> None:
