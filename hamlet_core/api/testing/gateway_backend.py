@@ -60,7 +60,7 @@ class GatewayBackend(ABC):
         """The ingress of another mesh, with a certificate of these SANs, by its own authority or that of another."""
 
     def sans(self, peer: str, workload: str = "ingress") -> tuple[str, ...]:
-        """What a workload of a peer presents, in the kind of names that this gateway checks: SPIFFE IDs, or others."""
+        """What a workload of a peer presents, in the kind of names that this gateway checks; SPIFFE IDs."""
         return (f"spiffe://{peer}.example/{workload}",)
 
     @abstractmethod
