@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hamlet_consul.check import policy
-from hamlet_consul.entries import entries_for
-from hamlet_consul.naming import node_name, service_name
 from hamlet_consul.options import ConsulOptions
 from hamlet_consul.registry import ConsulRegistry
+from hamlet_consul.verification import ConsulBackend
 from pydantic import SecretStr
 
-from hamlet_core.api import AdapterContext, ImportedService, LocalService
+from hamlet_core.api import AdapterContext
 from hamlet_core.api.testing import Names, RegistryBackend, RegistryContract
 from tests.backends.consul import ONLY_CONSUL, Consul, Token
 
-MESH = "west"
 NAMES = Names()
 RULES = policy(
     AdapterContext(
@@ -32,72 +29,18 @@ RULES = policy(
 )
 
 
-class ConsulBackend(RegistryBackend):
-    """Everybody but the adapter, with the other hand on Consul."""
+class KeptConsul(ConsulBackend):
+    """What the plugin ships, with the harsher outage, and somebody who takes rights away."""
 
     def __init__(self, consul: Consul, agent: Token) -> None:
+        reached = ConsulOptions(address=consul.address, token=SecretStr(agent.secret))
+        super().__init__(
+            reached, names=NAMES, hand=ConsulOptions(address=consul.address, token=SecretStr(consul.token))
+        )
         self.consul, self.agent = consul, agent
 
     def open(self, context: AdapterContext) -> object:
-        return ConsulRegistry(ConsulOptions(address=self.consul.address, token=SecretStr(self.agent.secret)), context)
-
-    def add_local(self, service: LocalService) -> str:
-        (port,) = service.ports
-        for endpoint in service.endpoints:
-            self.consul.do(
-                "PUT",
-                "/v1/catalog/register",
-                {
-                    "Node": "workloads",
-                    "Address": "10.0.0.1",
-                    "Service": {
-                        "ID": service.name,
-                        "Service": service.name,
-                        "Address": endpoint.address,
-                        "Port": endpoint.port,
-                        "Tags": list(service.tags),
-                        "Meta": {**service.labels, "protocol": port.protocol.lower()},
-                    },
-                    "Check": {
-                        "CheckID": f"alive-{service.name}",
-                        "Name": "alive",
-                        "ServiceID": service.name,
-                        "Status": "passing",
-                    },
-                },
-            )
-        return service.name
-
-    def remove_local(self, name: str) -> None:
-        self.consul.do("PUT", "/v1/catalog/deregister", {"Node": "workloads", "ServiceID": name})
-
-    def add_foreign(self, service: ImportedService) -> str:
-        name = service_name(service.local_name)
-        self.consul.do(
-            "PUT",
-            "/v1/catalog/register",
-            {"Node": "foreign", "Address": "10.0.0.2", "Service": {"Service": name, "Port": 1}},
-        )
-        return name
-
-    def edit_import(self, service: ImportedService) -> None:
-        node = node_name(MESH, service.peer)
-        (entry,) = entries_for(service, service_name(service.local_name))
-        changed = {**entry.service(), "Port": 9, "ModifyIndex": 0}
-        self.consul.do("PUT", "/v1/txn", [{"Service": {"Verb": "set", "Node": node, "Service": changed}}])
-
-    def entries(self) -> Mapping[str, object]:
-        seen: dict[str, object] = {}
-        for node in self.consul.do("GET", "/v1/catalog/nodes"):
-            name = node["Node"]
-            services: list[dict[str, Any]] = self.consul.do("GET", f"/v1/catalog/node-services/{name}")["Services"]
-            checks: list[dict[str, Any]] = self.consul.do("GET", f"/v1/health/node/{name}")
-            seen[name] = (
-                node["Meta"],
-                {one["ID"]: one for one in services},
-                {one["CheckID"]: (one["Status"], one["Output"]) for one in checks if one["CheckID"] != "serfHealth"},
-            )
-        return seen
+        return ConsulRegistry(self.options, context)
 
     @contextlib.contextmanager
     def deny(self) -> Iterator[None]:
@@ -139,5 +82,7 @@ class TestConsulContract(RegistryContract):
 
     @pytest.fixture
     def backend(self, kept_consul: Consul, agent_token: Token) -> Iterator[RegistryBackend]:
-        yield ConsulBackend(kept_consul, agent_token)
+        backend = KeptConsul(kept_consul, agent_token)
+        yield backend
+        backend.close()
         kept_consul.wipe()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import pytest
 from hamlet_consul.coordinator import ConsulCoordinator, ConsulCoordinatorOptions
+from hamlet_consul.verification import LeadBackend
 from pydantic import ValidationError
 
 from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, Stop
 from hamlet_core.api.testing import CoordinatorBackend, CoordinatorContract
 from tests.backends.consul import Consul
-from tests.support.cable import Cable
 
-CABLES = 5
 TTL = 10.0
 CONTEXT = AdapterContext(
     name="coordinator", mesh="west", domain="west.example", trust_domain="west.example", directory=Path("/")
@@ -30,35 +28,12 @@ def opened(consul: Consul, context: AdapterContext = CONTEXT, **options: Any) ->
     return ConsulCoordinator(ConsulCoordinatorOptions(**given), context)
 
 
-class KeyValues(CoordinatorBackend):
-    """A Consul that each agent reaches by a cable of its own."""
-
-    ttl = TTL
+class WholeStore(LeadBackend):
+    """What the plugin ships, which looks at each key there is."""
 
     def __init__(self, consul: Consul) -> None:
+        super().__init__(ConsulCoordinatorOptions.model_validate({"address": consul.address, "ttl": TTL}))
         self._consul = consul
-        self._spare = [Cable(self._consul.port) for _ in range(CABLES)]  # made before a test counts what is open
-        self.cables: dict[object, Cable] = {}
-
-    def open(self, context: AdapterContext) -> object:
-        cable = self._spare.pop()
-        adapter = opened(self._consul, context, address=f"http://127.0.0.1:{cable.near}")
-        self.cables[adapter] = cable
-        return adapter
-
-    def close(self) -> None:
-        for cable in (*self._spare, *self.cables.values()):
-            cable.close()
-
-    @contextlib.contextmanager
-    def cut(self, adapter: object) -> Iterator[None]:
-        with self.cables[adapter].cut():
-            yield
-
-    def add_foreign(self, context: AdapterContext) -> str:
-        key = f"hamlet/{context.trust_domain}/{context.mesh}/leader"
-        self._consul.do("PUT", f"/v1/kv/{key}", "somebody's")
-        return key
 
     def entries(self) -> Mapping[str, object]:
         reply = self._consul.call("GET", "/v1/kv/?recurse")
@@ -79,7 +54,7 @@ class TestConsulCoordinatorContract(CoordinatorContract):
     @pytest.fixture
     def backend(self, start_consul: Callable[..., Consul]) -> Iterator[CoordinatorBackend]:
         # One of its own: the lock delay of a session that ended lasts beyond the test.
-        backend = KeyValues(start_consul())
+        backend = WholeStore(start_consul())
         yield backend
         backend.close()
 

@@ -163,11 +163,15 @@ def make_pool(
     port: int,
     path: str = "",
     tls: ssl.SSLContext | None = None,
+    server_name: str = "",
     size: int = 4,
 ) -> PlainPool | TlsPool:
-    """A pool of connections to `host` and `port`, or to the Unix socket `path`, that `sockets` can end."""
+    """A pool of connections to `host` and `port`, or to the Unix socket `path`, that `sockets` can end.
+
+    With `tls`, the certificate must be that of `server_name`, or of `host` where that is empty.
+    """
     if tls is not None:
-        secure = TlsPool(host, port, maxsize=size, ssl_context=tls)
+        secure = TlsPool(host, port, maxsize=size, ssl_context=tls, server_hostname=server_name or None)
         secure.ConnectionCls = type("Connection", (_Tls,), {"sockets": sockets, "path": path})
         return secure
     pool = PlainPool(host, port, maxsize=size)

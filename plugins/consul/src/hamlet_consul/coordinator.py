@@ -219,4 +219,5 @@ ADAPTER = AdapterType(
     options=ConsulCoordinatorOptions,
     open=ConsulCoordinator,
     summary="a session and a locked key of Consul",
+    backend="hamlet_consul.verification:coordinator",
 )

@@ -47,6 +47,9 @@ class Connection(AdapterOptions):
         default=None, description="PEM file: our client certificate, where the agent asks for one."
     )
     key: Path | None = Field(default=None, description="PEM file: its private key.")
+    tls_server_name: str = Field(
+        default="", description="The name that the agent's certificate must have; empty: that of the address."
+    )
     datacenter: str = Field(default="", description="The datacenter; empty: the agent's own.")
     namespace: str = Field(default="", description="The namespace (Consul Enterprise).")
     partition: str = Field(default="", description="The admin partition (Consul Enterprise).")
@@ -68,8 +71,8 @@ class Connection(AdapterOptions):
         if (self.certificate is None) != (self.key is None):
             message = "`certificate` and `key` go together"
             raise ValueError(message)
-        if (self.ca or self.certificate) and not self.address.startswith("https:"):
-            message = f"`ca` and `certificate` need an https address, not {self.address!r}"
+        if (self.ca or self.certificate or self.tls_server_name) and not self.address.startswith("https:"):
+            message = f"`ca`, `certificate` and `tls_server_name` need an https address, not {self.address!r}"
             raise ValueError(message)
         return self
 
@@ -85,6 +88,7 @@ class Connection(AdapterOptions):
             ca=path(self.ca),
             certificate=path(self.certificate),
             key=path(self.key),
+            server_name=self.tls_server_name,
             datacenter=self.datacenter,
             namespace=self.namespace,
             partition=self.partition,

@@ -20,6 +20,7 @@ def hamlet_adapters() -> list[AdapterType]:
             options=ConsulOptions,
             open=ConsulRegistry,
             summary="a Consul datacenter",
+            backend="hamlet_consul.verification:registry",
         ),
         AdapterType(
             kind="consul",

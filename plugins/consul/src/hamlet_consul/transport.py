@@ -48,8 +48,9 @@ Callback = Callable[[Any], Any]
 class Settings:
     """Where Consul is and how to talk to it. Times are in seconds.
 
-    `address` is `http://host:port`, `https://host:port` or `unix:///path`. `timeout` bounds the wait for an
-    answer; a blocking query is given its own wait, the sixteenth that Consul adds as jitter, and this.
+    `address` is `http://host:port`, `https://host:port` or `unix:///path`. `server_name` is what the agent's
+    certificate must name where that is not the host. `timeout` bounds the wait for an answer; a blocking query is
+    given its own wait, the sixteenth that Consul adds as jitter, and this.
     """
 
     address: str = "http://127.0.0.1:8500"
@@ -57,6 +58,7 @@ class Settings:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    server_name: str = ""
     datacenter: str = ""
     namespace: str = ""
     partition: str = ""
@@ -255,6 +257,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
                     port=port,
                     path=path,
                     tls=self._tls() if scheme == "https" else None,
+                    server_name=self.settings.server_name,
                     size=self._connections,
                 )
             return self._pool
