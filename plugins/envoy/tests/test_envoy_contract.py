@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hamlet_envoy.verification import EnvoyBackend
 
 from hamlet_core.api.testing import EgressContract, GatewayBackend, GatewayContract, IngressContract
-from plugins.envoy.tests.envoy_backend import EnvoyBackend
-from tests.backends.envoy import short_folder
+from tests.backends.envoy import Mesh
+from tests.support.ports import free_port
+
+PORTS = 20
+"""More than a check imports."""
 
 
 class _Contract:
@@ -16,10 +20,11 @@ class _Contract:
 
     @pytest.fixture
     def backend(self) -> Iterator[GatewayBackend]:
-        with short_folder() as folder:
-            backend = EnvoyBackend(folder, self.without)
-            yield backend
-            backend.close()
+        options = Mesh.options(1, free_port(), PORTS, {})
+        left_out = {self.without: None} if self.without else {}
+        backend = EnvoyBackend(options.model_copy(update=left_out), own="west")
+        yield backend
+        backend.close()
 
 
 class TestEnvoyContract(_Contract, GatewayContract):

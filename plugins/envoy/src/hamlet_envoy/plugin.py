@@ -17,5 +17,6 @@ def hamlet_adapters() -> list[AdapterType]:
             options=EnvoyOptions,
             open=EnvoyGateway,
             summary="an Envoy, by files it watches",
+            backend="hamlet_envoy.verification:gateway",
         )
     ]
