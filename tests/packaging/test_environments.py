@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.packaging.clean import PROJECTS, Done, environment, run
+
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("environments")]
-PROJECTS = {
-    "core": ROOT,
-    **{name: ROOT / "plugins" / name for name in ("file", "consul", "istio", "envoy")},
-    "audit": ROOT / "examples" / "hamlet-audit",
-}
 CONFIG = """\
 mesh: {name: west, domain: west.example, trust_domain: west.example}
 identity: {certificate: pki/agent.crt, key: pki/agent.key}
 registries: {local: {kind: file, path: registry}}
 """
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def run(*command: object, cwd: Path) -> Done:
-    """Run a command in nothing but its own environment."""
-    environ = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PYTHON", "HAMLET_"))
-    }
-    environ["PATH"] = "/usr/bin:/bin"
-    done = subprocess.run(
-        [*map(str, command)], cwd=cwd, env=environ, capture_output=True, text=True, timeout=600, check=False
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
 Hamlet = Callable[..., Done]
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheel of every project, built by its own backend."""
-    found = {}
-    for name, project in PROJECTS.items():
-        target = tmp_path_factory.mktemp(name)
-        built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", target, cwd=project)
-        assert built.code == 0, built
-        (found[name],) = target.glob("*.whl")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +25,7 @@ def install(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
     def make(*names: str, extras: str = "") -> Hamlet:
         place = tmp_path_factory.mktemp("-".join(names))
-        assert run(sys.executable, "-m", "venv", place / "venv", cwd=place).code == 0
-        binaries = place / "venv" / "bin"
-        wanted = [f"{wheels[name]}{extras if name == 'envoy' else ''}" for name in names]
-        pip = (binaries / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-        installed = run(*pip, *wanted, cwd=place)
-        assert installed.code == 0, installed
+        binaries = environment(place, *(f"{wheels[name]}{extras if name == 'envoy' else ''}" for name in names))
         (place / "hamlet.yaml").write_text(CONFIG)
         return lambda *arguments: run(binaries / "hamlet", *arguments, cwd=place)
 

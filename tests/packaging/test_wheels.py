@@ -5,30 +5,21 @@ import subprocess
 import sys
 import zipfile
 from email.parser import Parser
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def build(project, target):
-    """Build the wheel of a project with its own backend, in this environment."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
-    subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=100)
-    (wheel,) = target.glob("*.whl")
-    return zipfile.ZipFile(wheel)
+from tests.packaging.clean import ROOT
 
 
 @pytest.fixture(scope="module")
-def core(tmp_path_factory):
-    with build(ROOT, tmp_path_factory.mktemp("core")) as wheel:
+def core(wheels):
+    with zipfile.ZipFile(wheels["core"]) as wheel:
         yield wheel
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    with build(ROOT / "plugins" / "file", tmp_path_factory.mktemp("file")) as wheel:
+def file(wheels):
+    with zipfile.ZipFile(wheels["file"]) as wheel:
         yield wheel
 
 
