@@ -10,7 +10,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 GEN := hamlet_core/wire/_gen
 WORKERS ?= 2
 
-.PHONY: help install demo backends test unit lint types imports check proto proto-check docs site bench clean
+.PHONY: help install demo backends test unit pythons lint types imports check proto proto-check docs site bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
@@ -33,6 +33,9 @@ test: backends ## every test; what a missing backend keeps from running is said 
 
 unit: $(STAMP) ## the tests that need no process of their own
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit $(ARGS)
+
+pythons: $(STAMP) ## the wheels under every other Python that they claim and this machine has; part of `make test`
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/packaging/test_pythons.py $(ARGS)
 
 lint: $(STAMP) ## ruff, formatting included
 	$(BIN)/ruff check .
