@@ -14,6 +14,9 @@ from typing import Any, Self
 
 _HOST = "127.0.0.1"
 _CHUNK = 64 * 1024
+LAST_WORDS = 1.0
+"""Seconds without a byte after which who has ended its side is taken to have hung up: a server that thinks about a
+long poll does not see that nobody waits for it any more, and would be held on to."""
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: what is closed so is reset, as by a host that is gone, and not ended in order."""
 
@@ -118,25 +121,49 @@ class Relay:
             ends.append(writer)
             onward, outward = await asyncio.open_connection(*self._target)
             ends.append(outward)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_pump(reader, outward))
-                both.create_task(_pump(onward, writer))
+            await _until_the_end(_Way(reader, outward), _Way(onward, writer))
             for end in ends:
                 end.close()
                 await end.wait_closed()
-        except* OSError:
+        except OSError:
             pass  # an end is gone, or was never there: so is the other one now
         finally:
             for end in ends:
                 _reset(end)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on until the end, and the end too."""
-    while piece := await reader.read(_CHUNK):
-        writer.write(piece)
-        await writer.drain()
-    writer.write_eof()
+class _Way:
+    """One direction: passes on until the end, and the end too."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.passed = 0
+
+    async def follow(self) -> None:
+        while piece := await self._reader.read(_CHUNK):
+            self._writer.write(piece)
+            await self._writer.drain()
+            self.passed += 1
+        self._writer.write_eof()
+
+
+async def _until_the_end(*ways: _Way) -> None:
+    """Follow both ways. When one has ended the other may go on as long as something comes: see `LAST_WORDS`."""
+    tasks = [asyncio.ensure_future(way.follow()) for way in ways]
+    try:
+        waiting, seconds = set(tasks), None
+        while waiting:
+            before = [way.passed for way in ways]
+            done, waiting = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if not done and before == [way.passed for way in ways]:
+                raise BrokenPipeError
+            seconds = LAST_WORDS
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _reset(end: asyncio.StreamWriter) -> None:

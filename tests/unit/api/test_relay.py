@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 
 from hamlet_core.api.testing import Relay
 from hamlet_core.api.testing.leaks import grown, held
+from hamlet_core.api.testing.relay import LAST_WORDS
 
 PATIENCE = 20.0
 
@@ -142,6 +144,38 @@ def test_many_threads_may_connect_while_it_is_cut_again_and_again(relay: Relay) 
             assert answered(connection)
         over.set()
         assert all(each.result(PATIENCE) >= 0 for each in calls)
+
+
+def test_who_hangs_up_on_a_target_that_says_nothing_is_not_held_on_to() -> None:
+    sockets = "descriptors (socket)"
+    with socket.create_server(("127.0.0.1", 0)) as silent, Relay("127.0.0.1", silent.getsockname()[1]) as relay:
+        before = held()[sockets]
+        with connected(relay) as caller:
+            caller.sendall(b"a long question")
+            thinking, _ = silent.accept()
+        with thinking:
+            thinking.settimeout(PATIENCE)
+            assert thinking.recv(4096) == b"a long question"
+            end = time.monotonic() + PATIENCE
+            while held()[sockets] > before + 1:  # what is left is the target's own end
+                assert time.monotonic() < end, "the relay holds on to it"
+                time.sleep(0.02)
+
+
+def test_a_target_that_goes_on_answering_is_heard_to_the_end() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as slow,
+        Relay("127.0.0.1", slow.getsockname()[1]) as relay,
+        connected(relay) as caller,
+    ):
+        caller.shutdown(socket.SHUT_WR)
+        answering, _ = slow.accept()
+        with answering:
+            assert answering.recv(4096) == b""
+            for _ in range(40):  # together they take longer than it would wait for the first
+                answering.sendall(b"word ")
+                time.sleep(LAST_WORDS / 20)
+        assert b"".join(iter(lambda: caller.recv(4096), b"")) == b"word " * 40
 
 
 def test_a_target_that_is_gone_hangs_up_on_the_caller() -> None:
