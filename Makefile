@@ -28,13 +28,13 @@ demo: $(STAMP) ## two meshes of two organisations exchange services
 backends: $(STAMP) ## find or make the real Consul, etcd, kube-apiserver and their tools (once; minutes) that tests run against
 	-$(BIN)/python tests/backends/install.py all
 
-test: backends ## every test; what a missing backend keeps from running is said at the end
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+test: backends ## every test under this Python; what a missing backend keeps from running is said at the end
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/packaging/test_pythons.py $(ARGS)
 
 unit: $(STAMP) ## the tests that need no process of their own
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit $(ARGS)
 
-pythons: $(STAMP) ## the wheels under every other Python that they claim and this machine has; part of `make test`
+pythons: $(STAMP) ## the wheels under every other Python that they claim and this machine has
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/packaging/test_pythons.py $(ARGS)
 
 lint: $(STAMP) ## ruff, formatting included
