@@ -12,9 +12,9 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import urllib3
@@ -62,7 +62,8 @@ class Connection:
 
     # Opening
 
-    def _settings(self) -> Configuration:
+    def settings(self) -> Configuration:
+        """How the client is set up by the options. Raises `ConfigError` where they give no way in."""
         options = self._options
         settings = Configuration()
         settings.retries = False  # we repeat what may be repeated ourselves
@@ -126,7 +127,7 @@ class Connection:
     def _opened(self) -> ApiClient:
         with self._lock:
             if self._client is None:
-                self._client = ApiClient(self._settings())
+                self._client = ApiClient(self.settings())
             return self._client
 
     def _reload(self, refused: str | None) -> bool:
@@ -263,6 +264,10 @@ class Connection:
                 break
         message = f"the API server {client.configuration.host} does not take our credentials (401)"
         raise RegistryUnavailable(message, mend="the token has expired or was revoked: renew it")
+
+
+Connect: TypeAlias = Callable[[ClusterOptions, Path], Connection]
+"""Makes a connection as options say it, relative paths from a folder."""
 
 
 def _encoded(body: object) -> bytes:

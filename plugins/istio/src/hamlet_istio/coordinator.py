@@ -28,7 +28,7 @@ from hamlet_core.api import (
     lead_by_renewing,
 )
 from hamlet_istio.access import ClusterOptions, Namespace
-from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.connection import Connect, Connection, Refusal
 from hamlet_istio.marks import HAMLET, MANAGED_BY, PREFIX, TRUST_DOMAIN
 from hamlet_istio.resources import Resource
 
@@ -56,8 +56,10 @@ class IstioCoordinatorOptions(ClusterOptions):
 class IstioCoordinator:
     """The Lease of one mesh. `_claim` runs on one thread, the rest after it."""
 
-    def __init__(self, options: IstioCoordinatorOptions, context: AdapterContext) -> None:
-        self._options, self._directory = options, context.directory
+    def __init__(
+        self, options: IstioCoordinatorOptions, context: AdapterContext, connect: Connect = Connection
+    ) -> None:
+        self._options, self._directory, self._connect = options, context.directory, connect
         self._seconds = int(options.ttl.total_seconds())
         self._name = options.lease or f"hamlet-{context.mesh}"
         self._labels = {MANAGED_BY: HAMLET}
@@ -96,7 +98,7 @@ class IstioCoordinator:
 
     def _connection(self, within: timedelta) -> Connection:
         limits = {"timeout": within, "connect_timeout": min(within, self._options.connect_timeout)}
-        return Connection(self._options.model_copy(update=limits), self._directory)
+        return self._connect(self._options.model_copy(update=limits), self._directory)
 
     def _path(self, name: str = "") -> str:
         return LEASES.path(self._options.namespace, name)
@@ -184,4 +186,5 @@ ADAPTER = AdapterType(
     options=IstioCoordinatorOptions,
     open=IstioCoordinator,
     summary="a Lease of Kubernetes",
+    backend="hamlet_istio.verification:coordinator",
 )

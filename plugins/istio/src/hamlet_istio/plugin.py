@@ -20,6 +20,7 @@ def hamlet_adapters() -> list[AdapterType]:
             options=IstioOptions,
             open=IstioRegistry,
             summary="a Kubernetes cluster, with Istio or without",
+            backend="hamlet_istio.verification:registry",
         ),
         AdapterType(
             kind="istio",

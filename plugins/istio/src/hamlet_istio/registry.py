@@ -22,7 +22,7 @@ from hamlet_core.api import (
 )
 from hamlet_istio.apply import Writer
 from hamlet_istio.check import findings
-from hamlet_istio.connection import Connection, Refusal
+from hamlet_istio.connection import Connect, Connection, Refusal
 from hamlet_istio.consumers import Consumers
 from hamlet_istio.events import Events
 from hamlet_istio.local import Rules
@@ -41,9 +41,9 @@ _SHAPING = ("mode", "export_to", "tls", "plaintext", "virtual_addresses", "endpo
 class IstioRegistry:
     """A Kubernetes cluster as a registry. `connection.requests` counts its calls by method."""
 
-    def __init__(self, options: IstioOptions, context: AdapterContext) -> None:
-        self._options = options
-        self.connection = Connection(options, context.directory)
+    def __init__(self, options: IstioOptions, context: AdapterContext, connect: Connect = Connection) -> None:
+        self._options, self._connect = options, connect
+        self.connection = connect(options, context.directory)
         self._discovery = Discovery(self.connection, options)
         marker = Marker(context, _form(options))
         self._marker, self._rules, self._sight = marker, Rules.of(options, context.trust_domain), Sight()
@@ -108,7 +108,7 @@ class IstioRegistry:
     @hookimpl
     def registry_check(self) -> Sequence[Finding]:
         """Say how the cluster is and which rights are missing."""
-        connection = Connection(self._options, self._marker.context.directory)
+        connection = self._connect(self._options, self._marker.context.directory)
         try:
             discovery = Discovery(connection, self._options)
             pods = "{service_account}" in self._rules.san
