@@ -79,7 +79,7 @@ def test_what_kubectl_makes_is_what_the_adapters_of_istio_need_and_shows_what_wa
     (kubectl,) = needed("kubectl", "kubectl")
     (making, showing), (granting,) = typed(ISTIO, "Quick start"), typed(ISTIO, "The gateway")
     environ = {**machine, "KUBECONFIG": str(own_kubernetes.kubeconfig)}
-    environ["PATH"] = f"{kubectl.parent}:{environ['PATH']}"
+    environ["PATH"] += f":{kubectl.parent}"  # last: another Python may lie beside it
     succeeds(f"python3 -m venv there && . there/bin/activate\n{making}", tmp_path, environ)
     token = tmp_path / "token"
     token.write_text(own_kubernetes.token_for("hamlet", "hamlet"))
