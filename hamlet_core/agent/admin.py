@@ -92,7 +92,9 @@ def _answers(socket: Path) -> bool:
 
 def call(socket: Path, method: str, request: Document, *, timeout: float = 30.0) -> Document:
     """Ask the agent; blocks. Raises `AgentUnreachable`, or `HamletError` with the agent's own words."""
-    with grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
+    # A pool of its own: who was just refused at this path would else make us wait, although an agent is there by now.
+    options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    with grpc.insecure_channel(f"unix:{socket}", options=options) as channel:
         ask = channel.unary_unary(f"/{SERVICE}/{method}", None, None)
         try:
             document: Document = json.loads(ask(json.dumps(request).encode(), timeout=timeout))
