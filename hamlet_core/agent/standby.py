@@ -76,6 +76,7 @@ class Standby:
             "coordinator": coordination(self._leadership),
             "registries": [],
             "gateway": None,
+            "egress": None,
             "peers": [],
             "unpublished": [],
             "orphans": [],
