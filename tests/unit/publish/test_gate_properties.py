@@ -116,6 +116,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(table=tables, members=members)
     def replace(self, table, members):
+        table = {audience: [self.as_spoken(each) for each in given] for audience, given in table.items()}
         self.members = members
         self.offers = {(audience, each.service.name): each for audience, given in table.items() for each in given}
         self.forms |= {each.service.description: each for each in self.offers.values()}
