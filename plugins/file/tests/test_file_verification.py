@@ -30,6 +30,25 @@ def standing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def test_a_file_that_goes_while_the_folder_is_read_is_no_entry(mesh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = FolderBackend(mesh)
+    half = mesh / "imported" / "east" / ".stock.yaml.1.tmp"
+    half.parent.mkdir(parents=True)
+    read = Path.read_bytes
+
+    def renamed_meanwhile(path: Path) -> bytes:
+        half.unlink(missing_ok=True)
+        return read(path)
+
+    half.write_bytes(b"half")
+    monkeypatch.setattr(Path, "read_bytes", renamed_meanwhile)
+    assert list(folder.entries()) == ["services/orders.yaml"]
+    half.write_bytes(b"half")
+    (mesh / "services" / "orders.yaml").unlink()  # so that the one that goes is the one that is read
+    assert list(folder.entries()) == []
+    folder.close()
+
+
 def test_an_outage_is_that_of_the_adapters_opened_through_it(mesh: Path, tmp_path: Path) -> None:
     folder = registry(FileOptions(path=mesh))
     context = AdapterContext(

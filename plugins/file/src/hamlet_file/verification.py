@@ -117,12 +117,16 @@ class FolderBackend(RegistryBackend):
 
     def entries(self) -> Mapping[str, object]:
         """See `RegistryBackend`."""
-        return {
-            str(path.relative_to(self.mesh)): (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino)
-            for folder in ("services", "imported")
-            for path in sorted((self.mesh / folder).rglob("*"))
-            if path.is_file()
-        }
+        found = {}
+        for folder in ("services", "imported"):
+            for path in sorted((self.mesh / folder).rglob("*")):
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # gone since it was listed, as a file that is written goes
+                    if path.is_file():
+                        stat = path.stat()
+                        found[str(path.relative_to(self.mesh))] = (path.read_bytes(), stat.st_mtime_ns, stat.st_ino)
+        return found
 
     def outage(self) -> AbstractContextManager[None]:
         """See `RegistryBackend`: the folder is not mounted, as far as the adapter sees."""
