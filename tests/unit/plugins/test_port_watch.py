@@ -11,6 +11,12 @@ from hamlet_core.api import AdapterError, RegistryUnavailable, Snapshot, Upsert,
 from hamlet_core.api.testing import local_service
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """A thread without a job ends soon, as that it ends is waited for."""
+    monkeypatch.setattr("hamlet_core.plugins.threads.IDLE_SECONDS", 0.1)
+
+
 def no_thread_left():
     return not [thread for thread in threading.enumerate() if thread.name.startswith("hamlet-")]
 
