@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +36,7 @@ class Relay:
         self.address = f"{_HOST}:{self.port}"
         self._lock = threading.Lock()
         self._cuts = 0
+        self._silences = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: socket.socket | None = None
         self._loop = asyncio.new_event_loop()
@@ -68,6 +69,22 @@ class Relay:
                 self._cuts -= 1
                 if not self._cuts and not self._loop.is_closed():
                     self._do(self._listen())
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        """Take whatever comes and pass on nothing until the context is left, as a broken cable; then hang up.
+
+        Who has a connection, or makes one, hears nothing meanwhile: it finds out by its own timeout.
+        """
+        with self._lock:
+            self._silences += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._silences -= 1
+                if not self._loop.is_closed():
+                    self._do(self._break())
 
     def close(self) -> None:
         """Break the connections, and relay nothing any more. Closing twice does nothing."""
@@ -108,6 +125,9 @@ class Relay:
             self._loop.remove_reader(self._listening)
             self._listening.close()
             self._listening = None
+        await self._break()
+
+    async def _break(self) -> None:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -121,7 +141,7 @@ class Relay:
             ends.append(writer)
             onward, outward = await asyncio.open_connection(*self._target)
             ends.append(outward)
-            await _until_the_end(_Way(reader, outward), _Way(onward, writer))
+            await _until_the_end(_Way(reader, outward, self._is_silent), _Way(onward, writer, self._is_silent))
             for end in ends:
                 end.close()
                 await end.wait_closed()
@@ -131,19 +151,27 @@ class Relay:
             for end in ends:
                 _reset(end)
 
+    def _is_silent(self) -> bool:
+        return self._silences > 0
+
 
 class _Way:
-    """One direction: passes on until the end, and the end too."""
+    """One direction: passes on until the end, and the end too; nothing while it is silent, not even an end."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: Callable[[], bool]
+    ) -> None:
+        self._reader, self._writer, self._silent = reader, writer, silent
         self.passed = 0
 
     async def follow(self) -> None:
         while piece := await self._reader.read(_CHUNK):
-            self._writer.write(piece)
-            await self._writer.drain()
+            if not self._silent():
+                self._writer.write(piece)
+                await self._writer.drain()
             self.passed += 1
+        if self._silent():
+            await asyncio.Event().wait()  # until the silence is over, and every connection with it
         self._writer.write_eof()
 
 

@@ -115,6 +115,24 @@ def test_of_cuts_that_overlap_the_last_one_ends_the_outage(relay: Relay) -> None
         assert answered(connection)
 
 
+def test_in_a_silence_nothing_passes_and_nobody_is_told_until_it_is_over(relay: Relay) -> None:
+    with connected(relay) as standing:
+        assert answered(standing)
+        with relay.silence(), connected(relay) as fresh:
+            for each in (standing, fresh):
+                each.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    answered(each)
+            fresh.shutdown(socket.SHUT_WR)  # not even an end gets through
+            with pytest.raises(TimeoutError):
+                fresh.recv(1)
+        standing.settimeout(PATIENCE)
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            assert not answered(standing), "it still answers"
+    with connected(relay) as again:
+        assert answered(again)
+
+
 def test_a_cut_ends_when_its_body_fails(relay: Relay) -> None:
     with pytest.raises(ZeroDivisionError), relay.cut():
         raise ZeroDivisionError
