@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hamlet_consul.coordinator import ConsulCoordinator, ConsulCoordinatorOptions
-from hamlet_consul.verification import LeadBackend
+from hamlet_consul.verification_leads import LeadBackend
 from pydantic import ValidationError
 
 from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, Stop
