@@ -1,16 +1,14 @@
 """The kit is right: coordinators with one fault each are found by the check meant for it, and by no other rule's."""
 
-import inspect
 import threading
 import time
-
-import pytest
+from contextlib import contextmanager
 
 from hamlet_core.api import CoordinatorSpec, CoordinatorUnavailable
 from hamlet_core.api.testing import CoordinatorContract, MemoryCoordinator
 from hamlet_core.api.testing.coordinator_contract import Candidates
 from hamlet_core.api.testing.memory_coordinator import Claim
-from hamlet_core.api.testing.rules import named, rules_of
+from tests.contract.finding import FindsFaults
 
 
 class TheThirdLeadsToo(MemoryCoordinator):
@@ -140,74 +138,28 @@ FAULTS = {
         WaitsInSilence,
     ],
 }
-CASES = [(test, fault) for test, faults in FAULTS.items() for fault in faults]
-EVERY = list(dict.fromkeys(fault for _, fault in CASES))
 
 
-def run(test, coordinator, directory, ttl):
-    """Call one check of the suite as pytest would, once for each of its cases; it waits for two times-to-live."""
-    method = getattr(CoordinatorContract, test)
-    threads = threading.active_count()
-    wanted = list(inspect.signature(method).parameters)[1:]
-    marks = [mark for mark in getattr(method, "pytestmark", ()) if mark.name == "parametrize"]
-    for case in marks[0].args[1] if marks else (None,):
-        backend, suite = coordinator(ttl), CoordinatorContract()
-        candidates = Candidates(backend, directory, suite.names)
-        suite.deadline, suite.stop_deadline = 2 * ttl, ttl
-        arguments = {"backend": backend, "candidates": candidates, **({marks[0].args[0]: case} if marks else {})}
+class TestCoordinatorFaults(FindsFaults):
+    """The seconds are those of the time-to-live; a check waits for two of them."""
+
+    spec = CoordinatorSpec
+    contracts = (CoordinatorContract,)
+    faults = FAULTS
+    sound = MemoryCoordinator
+    hurried, patient, unhurried = 0.5, 4.0, 5.0
+
+    @contextmanager
+    def stage(self, contract, made, folder, seconds):
+        threads = threading.active_count()
+        backend, suite = made(seconds), contract()
+        candidates = Candidates(backend, folder, suite.names)
+        suite.deadline, suite.stop_deadline = 2 * seconds, seconds
         try:
-            method(suite, **{name: arguments[name] for name in wanted})
+            yield suite, {"backend": backend, "candidates": candidates}
         finally:
             backend.over = True
             candidates.end_all()
             until = time.monotonic() + 5
             while threading.active_count() > threads and time.monotonic() < until:
                 time.sleep(0.01)  # what ends during the next check would hide what that one leaves behind
-
-
-def broken_rules(coordinator, directory, ttl):
-    """The rules whose checks find something."""
-    rules = set()
-    for test in FAULTS:
-        try:
-            run(test, coordinator, directory, ttl)
-        except AssertionError:
-            rules.add(named(test)[0])
-    return rules
-
-
-def rules_meant_for(fault):
-    return {named(test)[0] for test, faults in FAULTS.items() if fault in faults}
-
-
-def test_every_check_has_a_fault_to_find():
-    assert set(FAULTS) == {name for name in dir(CoordinatorContract) if name.startswith("test_")}
-
-
-def test_every_rule_of_the_contract_has_a_check_and_each_check_names_a_rule():
-    assert {named(test)[0] for test in FAULTS} == set(rules_of(CoordinatorSpec))
-    assert list(rules_of(CoordinatorSpec)) == [f"C{number}" for number in range(1, 6)]
-
-
-@pytest.mark.parametrize(("test", "fault"), CASES, ids=[f"{fault.__name__}-{test[5:7]}" for test, fault in CASES])
-def test_a_faulty_coordinator_is_found(test, fault, tmp_path):
-    with pytest.raises(AssertionError):
-        run(test, fault, tmp_path, ttl=0.5)
-
-
-@pytest.mark.parametrize("fault", EVERY)
-def test_a_fault_is_found_by_the_rule_it_breaks_and_by_no_other(fault, tmp_path):
-    found = broken_rules(fault, tmp_path, ttl=0.5)
-    if found != rules_meant_for(fault):  # a busy machine takes longer than that for what is right
-        found = broken_rules(fault, tmp_path, ttl=4)
-    assert found == rules_meant_for(fault)
-    assert len(found) == 1
-
-
-def test_every_rule_has_a_fault_that_no_other_rule_finds():
-    assert set().union(*map(rules_meant_for, EVERY)) == set(rules_of(CoordinatorSpec))
-
-
-@pytest.mark.parametrize("test", FAULTS)
-def test_the_same_call_passes_without_a_fault(test, tmp_path):
-    run(test, MemoryCoordinator, tmp_path, ttl=5)

@@ -4,6 +4,7 @@ import pytest
 
 from hamlet_core.api.testing import EgressContract, GatewayContract, IngressContract, MemoryGatewayBackend
 from hamlet_core.api.testing.memory_gateway import MemoryGateway
+from tests.contract.broken_gateways import BySidecars, SidecarWorld
 
 
 class TestMemoryGatewayContract(GatewayContract):
@@ -22,3 +23,9 @@ class TestMemoryEgressContract(EgressContract):
     @pytest.fixture
     def backend(self):
         return MemoryGatewayBackend(MemoryGateway(ingress=False))
+
+
+class TestMemorySidecarsContract(GatewayContract):
+    @pytest.fixture
+    def backend(self):
+        return SidecarWorld(BySidecars())

@@ -1,0 +1,275 @@
+"""Registry adapters with one fault each against R5 to R9, by the check that must find it."""
+
+import time
+from dataclasses import replace
+
+from hamlet_core.api import (
+    Outcome,
+    RemoveImport,
+    StandingImport,
+    Status,
+    WriteImport,
+    hookimpl,
+)
+from hamlet_core.api.testing.memory import MemoryAdapter
+
+
+class Forgetful(MemoryAdapter):
+    def __init__(self, backend, context):
+        super().__init__(backend, context)
+        self.backend.by_name.clear()
+
+
+class NoDigest(MemoryAdapter):
+    @hookimpl
+    def registry_imports(self):
+        return [replace(each, digest="") for each in super().registry_imports()]
+
+
+class BlindToEdits(MemoryAdapter):
+    @hookimpl
+    def registry_imports(self):
+        entries = self.backend.by_name
+        return [replace(each, digest=entries[each.local_name].mark.digest) for each in super().registry_imports()]
+
+
+class AlwaysWrites(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        self.backend.rewrites += 1
+        return super().registry_apply(changes)
+
+
+class WritesAnewAfterARestart(MemoryAdapter):
+    """Takes what it has not written in this life for something to write again."""
+
+    def __init__(self, backend, context):
+        super().__init__(backend, context)
+        self.known = set()
+
+    def _write(self, service, standing):
+        if service.key not in self.known and standing is not None:
+            self.backend.rewrites += 1
+        self.known.add(service.key)
+        super()._write(service, standing)
+
+
+class WritesOnce(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        known = {each.key for each in self.registry_imports()}
+        fresh = [change for change in changes if not (isinstance(change, WriteImport) and change.key in known)]
+        done = iter(super().registry_apply(fresh))
+        applied = [Outcome(key=change.key, status=Status.APPLIED) for change in changes]
+        return [next(done) if change in fresh else each for change, each in zip(changes, applied, strict=True)]
+
+
+class Backwards(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        return super().registry_apply(changes)[::-1]
+
+
+class LeavesMoved(MemoryAdapter):
+    def _drop(self, key):
+        pass
+
+
+class OnlyFewer(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        return super().registry_apply(changes[:512])
+
+
+class RemovesByName(MemoryAdapter):
+    """Takes out what stands under the name, whoever wrote it."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        outcomes = super().registry_apply(changes)
+        names = [change.local_name for change in changes if isinstance(change, RemoveImport)]
+        for name in names:
+            if not any(isinstance(change, WriteImport) and change.service.local_name == name for change in changes):
+                self.backend.by_name.pop(name, None)
+        return outcomes
+
+
+class NamesNobody(MemoryAdapter):
+    """Refuses, and does not say what is in the way."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        return [
+            replace(each, reason="taken") if each.status is Status.REJECTED else each
+            for each in super().registry_apply(changes)
+        ]
+
+
+class TakesWhatIsThere(MemoryAdapter):
+    def _ours(self, entry):
+        return True
+
+
+class LooksTooEarly(MemoryAdapter):
+    """Decides on what stood when it began, and writes a little later."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        with self.backend.lock:
+            before = dict(self.backend.by_name)
+        time.sleep(0.05)
+        for change in changes:
+            if isinstance(change, WriteImport) and change.service.local_name not in before:
+                self.backend.by_name.pop(change.service.local_name, None)
+        return super().registry_apply(changes)
+
+
+class TrustsItsMemory(MemoryAdapter):
+    """Takes out what it has once written, whatever stands there by now."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        names = [
+            self.backend.names.get((self._peer(change.key.peer), change.key))
+            for change in changes
+            if isinstance(change, RemoveImport)
+        ]
+        outcomes = super().registry_apply(changes)
+        written = {each.service.local_name for each in changes if isinstance(each, WriteImport)}
+        for name in names:
+            if name not in written:
+                self.backend.by_name.pop(name, None)
+        return outcomes
+
+
+class SaysItStands(MemoryAdapter):
+    """Lists what it has written as whole, whatever stands there by now."""
+
+    @hookimpl
+    def registry_imports(self):
+        listed = list(super().registry_imports())
+        known = {each.key for each in listed}
+        with self.backend.lock:
+            for name, entry in self.backend.by_name.items():
+                key = entry.service.key
+                if entry.mark is None and (self._peer(key.peer), key) in self.backend.names and key not in known:
+                    listed.append(StandingImport(key=key, local_name=name, digest=entry.service.digest))
+        return listed
+
+
+class DropsTheMark(MemoryAdapter):
+    def _ours(self, entry):
+        return entry.mark is not None
+
+
+class AllOrNothing(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        names = [change.service.local_name for change in changes if isinstance(change, WriteImport)]
+        standing = [self.backend.by_name[name] for name in names if name in self.backend.by_name]
+        if all(map(self._ours, standing)):
+            return super().registry_apply(changes)
+        return [Outcome(key=change.key, status=Status.REJECTED, reason="a batch fails") for change in changes]
+
+
+class FailsTheNext(MemoryAdapter):
+    """Reports a failure at the change after the one that failed."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        outcomes = super().registry_apply(changes)
+        statuses = [each.status for each in outcomes]
+        return [
+            replace(each, status=status, reason="taken")
+            for each, status in zip(outcomes, statuses[-1:] + statuses[:-1], strict=True)
+        ]
+
+
+class LargeIsRetried(MemoryAdapter):
+    """Does not see that what is too large stays too large."""
+
+    def _apply(self, change):
+        if isinstance(change, WriteImport) and len(change.service.service.description) > 100_000:
+            return Outcome(key=change.key, status=Status.RETRY, reason="too large")
+        return super()._apply(change)
+
+
+class LargeFailsAll(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        if any(isinstance(each, WriteImport) and len(each.service.service.tags) > 1000 for each in changes):
+            return [Outcome(key=change.key, status=Status.REJECTED, reason="413") for change in changes]
+        return super().registry_apply(changes)
+
+
+class MarksInMemory(MemoryAdapter):
+    def __init__(self, backend, context):
+        super().__init__(backend, context)
+        self.backend.lost.clear()
+
+
+class MarkStays(MemoryAdapter):
+    @hookimpl
+    def registry_mark_peer(self, peer, lost_since):
+        return lost_since is None or super().registry_mark_peer(peer, lost_since)
+
+
+class WriteClearsMark(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        self.backend.lost.clear()
+        return super().registry_apply(changes)
+
+
+class AnswersNone(MemoryAdapter):
+    @hookimpl
+    def registry_mark_peer(self, peer, lost_since):
+        super().registry_mark_peer(peer, lost_since)
+
+
+class CannotSpell(MemoryAdapter):
+    def _write(self, service, standing):
+        plain = service.service.description.encode("ascii", "replace").decode()
+        super()._write(replace(service, service=replace(service.service, description=plain)), standing)
+
+
+FAULTS = {
+    "test_r5_a_restarted_agent_finds_every_import_with_its_digest": [Forgetful, NoDigest],
+    "test_r5_a_restarted_agent_goes_on_with_what_it_wrote": [WritesAnewAfterARestart],
+    "test_r5_an_edited_entry_has_no_digest_and_is_written_again": [BlindToEdits],
+    "test_r5_an_edit_while_a_batch_is_written_is_seen": [NoDigest],
+    "test_r5_every_legal_character_survives": [CannotSpell],
+    "test_r6_a_second_apply_changes_nothing": [AlwaysWrites],
+    "test_r6_a_change_replaces_what_stood": [WritesOnce],
+    "test_r6_an_import_that_moves_leaves_nothing_under_its_old_name": [LeavesMoved],
+    "test_r6_two_imports_can_swap_their_names": [WritesOnce],
+    "test_r6_there_is_one_outcome_for_each_change_in_order": [Backwards],
+    "test_r6_what_is_removed_leaves_nothing_behind": [LeavesMoved],
+    "test_r6_a_thousand_imports_in_one_batch": [OnlyFewer],
+    "test_r7_an_entry_of_someone_else_is_left_alone_and_named": [TakesWhatIsThere, RemovesByName, NamesNobody],
+    "test_r7_what_an_agent_wrote_is_not_anothers": [TakesWhatIsThere, DropsTheMark, RemovesByName],
+    "test_r7_an_entry_that_somebody_makes_while_a_batch_is_written_stays_theirs": [
+        LooksTooEarly,
+        TrustsItsMemory,
+        SaysItStands,
+    ],
+    "test_r8_one_change_that_fails_does_not_fail_the_others": [AllOrNothing, FailsTheNext],
+    "test_r8_whatever_its_size_a_change_is_applied_or_refused_alone": [LargeIsRetried, LargeFailsAll],
+    "test_r9_a_lost_peer_is_known_after_a_restart_and_its_imports_stay": [MarksInMemory],
+    "test_r9_a_peer_that_is_back_has_no_mark": [MarkStays],
+    "test_r9_a_write_leaves_the_mark_of_a_lost_peer": [WriteClearsMark],
+    "test_r9_a_peer_without_entries_is_marked_or_not_but_never_fails": [AnswersNone],
+}
+GROSS = frozenset(
+    {
+        Forgetful,
+        NoDigest,
+        AlwaysWrites,
+        WritesOnce,
+        LeavesMoved,
+        Backwards,
+        TakesWhatIsThere,
+        AllOrNothing,
+        FailsTheNext,
+    }
+)

@@ -1,0 +1,124 @@
+"""The frame of the tests that the kit is right: what has one fault is found by the check meant for it."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+import pytest
+
+from hamlet_core.api.testing.rules import named, rules_of
+
+
+class FindsFaults(ABC):
+    """Subclass it for a kind of adapter: `faults` are the broken ones by the check that must find each.
+
+    `contracts` have the checks, whose rules are those of `spec`. Without those that are `gross` no check of another
+    rule can be passed either, so of them alone it is not asked that no other rule finds them. `sound` has no fault.
+    """
+
+    spec: ClassVar[type]
+    contracts: ClassVar[Sequence[type]]
+    faults: ClassVar[Mapping[str, Sequence[type]]]
+    gross: ClassVar[frozenset[type]] = frozenset()
+    sound: ClassVar[type]
+    ends: ClassVar[tuple[type[BaseException], ...]] = (AssertionError, pytest.fail.Exception)
+    """What a check may end with that has found something."""
+    hurried: ClassVar[float] = 0.3
+    patient: ClassVar[float] = 3.0
+    unhurried: ClassVar[float] = 20.0
+    """Seconds after which a check gives up: where it will, where it did on a busy machine, where it will not."""
+
+    @abstractmethod
+    def stage(self, contract: type, made: type, folder: Any, seconds: float) -> AbstractContextManager[Any]:
+        """The suite of a contract, and by name what its checks may ask for, around a `made` that is new."""
+
+    def contract_of(self, check: str, made: type) -> type:
+        """The contract under which a check is called."""
+        del made
+        return next(each for each in self.contracts if hasattr(each, check))
+
+    def checks_for(self, fault: type) -> set[str]:
+        """Those that must not find a fault of another rule."""
+        del fault
+        return checks_of(*self.contracts)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Give each test the checks and the faults that it is about."""
+        cases = [(check, fault) for check, faults in self.faults.items() for fault in faults]
+        if {"check", "fault"} <= {*metafunc.fixturenames}:
+            ids = [f"{fault.__name__}-{check[5:7]}" for check, fault in cases]
+            metafunc.parametrize(("check", "fault"), cases, ids=ids)
+        elif "fault" in metafunc.fixturenames:
+            metafunc.parametrize("fault", self.precise(), ids=lambda fault: fault.__name__)
+        elif "check" in metafunc.fixturenames:
+            metafunc.parametrize("check", self.faults)
+
+    def test_every_check_has_a_fault_to_find(self):
+        assert set(self.faults) == checks_of(*self.contracts)
+
+    def test_every_rule_of_the_contract_has_a_check_and_each_check_names_a_rule(self):
+        rules = rules_of(self.spec)
+        assert {named(check)[0] for check in self.faults} == set(rules)
+        assert [int(number[1:]) for number in rules] == list(range(1, len(rules) + 1))
+
+    def test_a_fault_is_found(self, check, fault, tmp_path):
+        with pytest.raises(self.ends):
+            self.call(check, fault, tmp_path, self.hurried)
+
+    def test_a_fault_is_found_by_the_rule_it_breaks_and_by_no_other(self, fault, tmp_path):
+        found = self.broken_rules(fault, tmp_path, self.hurried)
+        if found != self.rules_meant_for(fault):  # a busy machine takes longer than that for what is right
+            found = self.broken_rules(fault, tmp_path, self.patient)
+        assert found == self.rules_meant_for(fault)
+        assert len(found) == 1
+
+    def test_every_rule_has_a_fault_that_no_other_rule_finds(self):
+        assert set().union(*map(self.rules_meant_for, self.precise())) == set(rules_of(self.spec))
+
+    def test_the_same_call_passes_without_a_fault(self, check, tmp_path):
+        self.call(check, self.sound, tmp_path, self.unhurried)
+
+    def call(self, check: str, made: type, folder: Any, seconds: float) -> None:
+        """Call one check as pytest would, once for each of its cases."""
+        contract = self.contract_of(check, made)
+        method = getattr(contract, check)
+        wanted = list(inspect.signature(method).parameters)[1:]
+        for case in _cases(method):
+            with self.stage(contract, made, folder, seconds) as (suite, given):
+                method(suite, **{name: {**given, **case}[name] for name in wanted})
+
+    def broken_rules(self, fault: type, folder: Any, seconds: float) -> set[str]:
+        """The rules whose checks find something."""
+        rules = set()
+        for check in sorted(self.checks_for(fault)):
+            try:
+                self.call(check, fault, folder, seconds)
+            except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever a check ends with, it did not pass
+                rules.add(named(check)[0])
+        return rules
+
+    def rules_meant_for(self, fault: type) -> set[str]:
+        """The rules that a fault breaks."""
+        return {named(check)[0] for check, faults in self.faults.items() if fault in faults}
+
+    def precise(self) -> list[type]:
+        """The faults that are not gross."""
+        every = dict.fromkeys(fault for faults in self.faults.values() for fault in faults)
+        return [fault for fault in every if fault not in self.gross]
+
+
+def checks_of(*contracts: type) -> set[str]:
+    """The checks of contracts."""
+    return {name for contract in contracts for name in dir(contract) if name.startswith("test_")}
+
+
+def _cases(method: Any) -> Iterator[dict[str, Any]]:
+    """What `pytest.mark.parametrize` gives a check, one after the other."""
+    marks = [mark for mark in getattr(method, "pytestmark", ()) if mark.name == "parametrize"]
+    if not marks:
+        yield {}
+        return
+    ((name, values),) = (mark.args for mark in marks)
+    yield from ({name: value} for value in values)
