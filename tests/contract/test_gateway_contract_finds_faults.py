@@ -34,7 +34,7 @@ class TestGatewayFaults(FindsFaults):
         gateway = made(ingress=contract is not EgressContract, egress=contract is not IngressContract)
         backend = (SidecarWorld if isinstance(gateway, BySidecars) else MemoryGatewayBackend)(gateway)
         suite = contract()
-        suite._registry = backend
+        suite._backend = backend
         agents = GatewayAgents(backend, folder, suite.names)
         suite.deadline = suite.stop_deadline = seconds
         try:

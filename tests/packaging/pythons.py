@@ -1,9 +1,10 @@
-"""Which Pythons the packages claim to run on, and where this machine has them. Installs none."""
+"""Which Pythons the packages claim to run on, where this machine has them, and what is not run there. Installs none."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,3 +46,20 @@ def _answers(python: Path, version: str) -> bool:
     except OSError:
         return False
     return done.stdout.strip() == f"cpython-{version.replace('.', '')}"
+
+
+CLAIMED = claimed()
+OURS = "{}.{}".format(*sys.version_info)
+LEFT_OUT = (
+    # Most of the time, and of other programs than Python: they start Envoy, mypy, ruff, whole contracts.
+    *(
+        f"plugins/envoy/tests/test_envoy_{name}.py"
+        for name in ("calls", "contract", "life", "refusals", "verification")
+    ),
+    "plugins/consul/tests/test_consul_gateway_contract.py",
+    "tests/unit/cli/test_new_adapter.py",
+    *(f"tests/unit/cli/test_verify_{name}.py" for name in ("adapter", "gateways", "refusals")),
+    # They wait for leases to run out, which is most of what would be left.
+    "plugins/file/tests/test_file_coordinator.py",
+    "tests/contract/test_coordinator_contract_finds_faults.py",
+)

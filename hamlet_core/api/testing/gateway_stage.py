@@ -85,9 +85,9 @@ class GatewayStage:
         raise NotImplementedError(message)
 
     @pytest.fixture(autouse=True)
-    def _world(self, backend: GatewayBackend) -> None:
-        """Know where the services of `way_in` are registered."""
-        self._registry = backend
+    def _around(self, backend: GatewayBackend) -> None:
+        """Know who registers services and has names, for the routes."""
+        self._backend = backend
 
     @pytest.fixture
     def agents(self, backend: GatewayBackend, tmp_path: Path) -> Iterator[GatewayAgents]:
@@ -111,7 +111,7 @@ class GatewayStage:
             sni=fqdn,
             fqdn=fqdn,
             registry=self.names.registry,
-            service=self._registry.register(name, endpoints),
+            service=self._backend.register(name, endpoints),
             port=ServicePort(name="tcp", port=80, protocol=Protocol.TCP),
             endpoints=endpoints,
             peers=tuple(peers) or (self.names.peer,),
@@ -132,11 +132,11 @@ class GatewayStage:
 
     def san(self, peer: str) -> tuple[str, ...]:
         """What the ingress of a peer presents, for each of its services; `GatewayBackend.sans` says of what kind."""
-        return self._registry.sans(peer)
+        return self._backend.sans(peer)
 
     def other_san(self, peer: str) -> tuple[str, ...]:
         """What another workload of a peer presents, of the same kind as `san`."""
-        return self._registry.sans(peer, "another")
+        return self._backend.sans(peer, "another")
 
     def lead(self, agent: pluggy.HookRelay, *routes: ImportRoute) -> list[Route]:
         """Ask for ways out and require that there are; in the order of the routes."""

@@ -1,0 +1,115 @@
+"""`hamlet verify-adapter`: gateways and coordinators, the ways of a gateway, and who leads it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hamlet_core.agent.admin import AdminServer
+from tests.unit.cli.toy_runs import ALL, RULES, Verify, checks, reasons
+
+
+def test_what_a_gateway_and_a_coordinator_can_do_alone_is_run(verify: Verify) -> None:
+    arguments = ("toy", "--yes", "--json", "--partial")
+    report = json.loads(verify(*arguments, "--role", "gateway", config=ALL).stdout)
+    assert (checks(report, "passed", "gateway"), checks(report, "failed", "gateway")) == ({"G3", "G7", "G8"}, set())
+    assert reasons(report, "not run") == {
+        f"needs a backend that {does}"
+        for does in ("connects to the ingress", "connects to what is imported", "makes an outage")
+    }
+    report = json.loads(verify(*arguments, "--role", "coordinator", config=ALL).stdout)
+    assert checks(report, "passed", "coordinator") == {"C1", "C3", "C4"}
+    assert checks(report, "not run", "coordinator") == {"C2", "C3", "C5"}
+    assert checks(report, "failed", "coordinator") == set()
+
+
+@pytest.mark.parametrize(
+    ("config", "rules"),
+    [
+        ("gateway: {kind: toy, ways: out}\n", {"gateway": {"G3", "G6", "G7", "G8", "G9"}}),
+        ("egress: {kind: toy, ways: out}\n", {"egress": {"G3", "G6", "G7", "G8", "G9"}}),
+        ("egress: {kind: toy}\n", {"egress": RULES["gateway"]}),
+        (
+            "gateway: {kind: toy, ways: in}\negress: {kind: toy, ways: out}\n",
+            {"gateway": {"G1", "G2", "G3", "G4", "G5", "G6", "G9"}, "egress": {"G3", "G6", "G7", "G8", "G9"}},
+        ),
+        (
+            "gateway: {kind: toy}\negress: {kind: toy, ways: out}\n",
+            {"gateway": RULES["gateway"], "egress": {"G3", "G6", "G7", "G8", "G9"}},
+        ),
+    ],
+)
+def test_a_gateway_is_held_to_the_ways_that_it_leads(
+    verify: Verify, tmp_path: Path, config: str, rules: dict[str, set[str]]
+) -> None:
+    told = tmp_path / "told"
+    done = verify("toy", "--role", "gateway", "--yes", "--json", config=config, SHIPS="all", TOLD=str(told))
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    found = {each["name"]: {rule["rule"] for rule in each["rules"]} for each in report["subjects"]}
+    assert found == rules
+    assert set(told.read_text().splitlines()) == {f"{key} {tmp_path.name}" for key in rules}
+
+
+def test_a_gateway_is_asked_in_the_names_that_it_checks(verify: Verify) -> None:
+    config = (
+        "gateway: {kind: toy, fault: checks DNS names}\negress: {kind: toy, fault: checks DNS names, ways: out}\n"
+    )
+    done = verify("toy", "--yes", "--json", config=config, SHIPS="all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    gateway, _ = json.loads(done.stdout)["subjects"]
+    assert {each["rule"] for each in gateway["rules"]} == RULES["gateway"], "its way out is checked too"
+
+
+def test_a_gateway_that_is_wanted_for_both_ways_and_refuses_imports_fails(verify: Verify) -> None:
+    config = "gateway: {kind: toy, fault: refuses imports}\n"
+    done = verify("toy", "--yes", "--json", config=config, SHIPS="all")
+    assert done.returncode == 1
+    assert checks(json.loads(done.stdout), "failed", "gateway") >= {"G7", "G8"}
+
+
+def test_a_gateway_that_goes_on_leading_is_told(verify: Verify) -> None:
+    done = verify("toy", "--yes", "--json", config="gateway: {kind: toy, fault: keeps its routes}\n", SHIPS="all")
+    assert done.returncode == 1
+    (subject,) = json.loads(done.stdout)["subjects"]
+    routes, released = subject["left_behind"]
+    assert routes == "routes of the gateway: RuntimeError: it cannot be emptied"
+    assert released.startswith("what the backend holds: AssertionError")
+
+
+def test_a_backend_that_does_not_close_is_told(verify: Verify) -> None:
+    arguments = ("toy", "--yes", "--json", "--role", "coordinator")
+    done = verify(*arguments, config=ALL, SHIPS="all", STUCK="yes")
+    assert done.returncode == 1
+    (subject,) = json.loads(done.stdout)["subjects"]
+    assert (subject["failed"], subject["left_behind"]) == (0, ["what the backend holds: OSError: it does not close"])
+
+
+def test_a_gateway_that_an_agent_leads_is_left_alone(verify: Verify, tmp_path: Path) -> None:
+    async def ping(request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+    async def served() -> subprocess.CompletedProcess[str]:
+        server = AdminServer(tmp_path / "admin.sock", {"ping": ping})
+        await server.start()
+        try:
+            run = functools.partial(verify, "toy", "--yes", config=config, SHIPS="all")
+            return await asyncio.to_thread(run)
+        finally:
+            await server.stop()
+
+    config = ALL + "admin: {socket: admin.sock}\n"
+    done = asyncio.run(served())
+    assert done.returncode == 1
+    assert (
+        "an agent runs with hamlet.yaml: the checks would take from the gateway (toy) all that it leads"
+        in done.stderr
+    )
+    assert "leave the gateway out with --role" in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,163 @@
+"""A plugin of all roles over backends in memory, whose options and environment say what is wrong with it."""
+
+import os
+import threading
+from pathlib import Path
+
+from hamlet_core.api import AdapterOptions, AdapterType, ConfigError, Refused, hookimpl
+from hamlet_core.api.testing import MemoryCoordinator, MemoryGateway, MemoryGatewayBackend, MemoryRegistry
+from hamlet_core.api.testing.memory import MemoryAdapter
+from hamlet_core.api.testing.memory_gateway import MemoryGatewayAdapter
+
+memory = MemoryRegistry()
+leads = MemoryCoordinator(ttl=1.0)
+doors = {}
+
+
+class Options(AdapterOptions):
+    fault: str = ""
+    where: Path = Path("here")
+    ways: str = "in out"
+
+
+class Toy(MemoryAdapter):
+    fault = ""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        if self.fault == "forgets its mark":
+            for change in changes:
+                self.backend.by_name.pop(getattr(change, "local_name", ""), None)
+        return super().registry_apply(changes)
+
+    @hookimpl
+    def registry_mark_peer(self, peer, lost_since):
+        if self.fault == "marks no peer":
+            return True
+        if self.fault == "hangs" and lost_since is not None:
+            threading.Event().wait()
+        return super().registry_mark_peer(peer, lost_since)
+
+    def _drop(self, key):
+        if self.fault != "takes nothing out":
+            super()._drop(key)
+
+
+class Door(MemoryGatewayAdapter):
+    fault = ""
+
+    @hookimpl
+    def gateway_publish(self, routes):
+        if self.fault == "keeps its routes" and not routes:
+            raise RuntimeError("it cannot be emptied")
+        return super().gateway_publish(routes)
+
+    @hookimpl
+    def gateway_import(self, routes, keep):
+        answers = super().gateway_import(routes, keep)
+        if self.fault == "checks DNS names":
+            spiffe = {each.key for each in routes if any("://" in san for san in each.service.sans)}
+            return answers | {key: Refused("no DNS name") for key in spiffe}
+        return {key: Refused("no") for key in answers} if self.fault == "refuses imports" else answers
+
+
+def open_registry(options, context):
+    assert options.where.is_absolute()
+    if options.fault == "does not open":
+        raise ConfigError("it does not open")
+    adapter = Toy(memory, context)
+    adapter.fault = options.fault
+    return adapter
+
+
+def door(options):
+    ways = options.ways.split()
+    return doors.setdefault(options.ways, MemoryGateway(ingress="in" in ways, egress="out" in ways))
+
+
+def open_gateway(options, context):
+    with Path(os.environ.get("TOLD", os.devnull)).open("a") as told:
+        print(context.name, context.directory.name, file=told)
+    adapter = Door(door(options))
+    adapter.fault = options.fault
+    return adapter
+
+
+class Clerk(MemoryRegistry):
+    def __init__(self, options):
+        self.__dict__ = memory.__dict__
+        self.options = options
+
+    def open(self, context):
+        return open_registry(self.options, context)
+
+
+class Doorman(MemoryGatewayBackend):
+    def __init__(self, options):
+        super().__init__(door(options))
+        self.options = options
+
+    def open(self, context):
+        return open_gateway(self.options, context)
+
+    def sans(self, peer, workload="ingress"):
+        return (f"{workload}.{peer}.example",) if "DNS" in self.options.fault else super().sans(peer, workload)
+
+    def close(self):
+        left = [*self.gateway.published, *self.gateway.imported]
+        assert not left, left
+
+
+class Chair(MemoryCoordinator):
+    def __init__(self):
+        self.__dict__ = leads.__dict__
+
+    def close(self):
+        assert not [claim for claim in self.claims.values() if claim.holder is None]
+        if os.environ.get("STUCK"):
+            raise OSError("it does not close")
+
+
+SHIPS = os.environ.get("SHIPS", "")
+
+
+@hookimpl
+def hamlet_adapters():
+    def ships(name):
+        return {"": "", "all": f"toy_module:{name}"}.get(SHIPS, SHIPS)
+
+    return [
+        AdapterType(kind="toy", role="registry", options=Options, open=open_registry, backend=ships("make")),
+        AdapterType(kind="toy", role="gateway", options=Options, open=open_gateway, backend=ships("doorman")),
+        AdapterType(
+            kind="toy",
+            role="coordinator",
+            options=AdapterOptions,
+            open=lambda options, context: leads.open(context),
+            backend=ships("chair"),
+        ),
+    ]
+
+
+def make(options):
+    return Clerk(options)
+
+
+def doorman(options):
+    return Doorman(options)
+
+
+def chair(options):
+    return Chair()
+
+
+def careless(options):
+    class Careless(Clerk):
+        def remove_foreign(self, service):
+            raise OSError("it stays")
+
+    return Careless(options)
+
+
+def nobody(options):
+    return None
