@@ -1,4 +1,4 @@
-"""Which Pythons the packages claim to run on, where this machine has them, and what is not run there. Installs none."""
+"""Which Pythons the packages claim, where this machine has them, and what is not run there. Installs none."""
 
 from __future__ import annotations
 
