@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,14 @@ import pluggy
 import pytest
 from hamlet_istio.gateway import IstioGateway
 from hamlet_istio.gateway_options import IstioGatewayOptions
-from hamlet_istio.naming import object_name
 from hamlet_istio.options import IstioOptions
 from hamlet_istio.registry import IstioRegistry
 
-from hamlet_core.api import (
-    PROJECT,
-    AdapterContext,
-    GatewaySpec,
-    ImportedService,
-    LocalService,
-    RegistrySpec,
-)
-from hamlet_core.api.testing import RegistryBackend, Watching
+from hamlet_core.api import PROJECT, AdapterContext, GatewaySpec, RegistrySpec
+from hamlet_core.api.testing import Watching
 from hamlet_core.api.testing.minting import Mint
 from tests.backends.istio_gateway import GatewayWorld
-from tests.backends.kubernetes import Kubernetes, OwnKubernetes
+from tests.backends.kubernetes import Kubernetes
 
 JSON_PATCH = "application/json-patch+json"
 NETWORKING = "/apis/networking.istio.io/v1/namespaces/{namespace}/"
@@ -44,27 +34,14 @@ SLICES = f"{DISCOVERY}endpointslices"
 ALL = (ENTRIES, RULES, WORKLOADS, SERVICES, ENDPOINTS, SLICES, MAPS, PODS)
 
 
-class Cluster(RegistryBackend):
-    """One namespace of a cluster, and the hands of everybody else on it."""
+class Cluster:
+    """One namespace of a cluster, and the hands of everybody but the adapter on it."""
 
     def __init__(self, kubernetes: Kubernetes, namespace: str, **options: Any) -> None:
         self.kubernetes, self.namespace = kubernetes, namespace
         given: dict[str, Any] = {"kubeconfig": kubernetes.kubeconfig, "context": None, "events": False}
         given |= {"namespaces": (namespace,), "import_namespace": namespace, "retry": "5s", "timeout": "10s"}
         self.options = given | options
-        self.account: str | None = None
-
-    def open(self, context: AdapterContext) -> IstioRegistry:
-        options = self.options
-        if self.account is not None:
-            assert isinstance(self.kubernetes, OwnKubernetes)
-            options = options | {"kubeconfig": None, "server": self.kubernetes.server, "ca": self.kubernetes.ca}
-        return IstioRegistry(IstioOptions(**options), context)
-
-    def open_as(self, account: str) -> None:
-        """Open registries as a service account from now on, whose rights can be taken away."""
-        self.options |= {"token": self.administrator(account)}
-        self.account = account
 
     def path(self, collection: str, name: str = "") -> str:
         return collection.format(namespace=self.namespace) + (f"/{name}" if name else "")
@@ -129,6 +106,11 @@ class Cluster(RegistryBackend):
         )
         return f"{name}.{self.namespace}"
 
+    def remove_service(self, name: str) -> None:
+        """Take out what `add_service` made."""
+        self.remove(SERVICES, name)
+        self.remove(SLICES, name)
+
     def _pod(self, name: str) -> dict[str, str]:
         reply = self.kubernetes.call("GET", self.path(PODS, name))
         uid = {"uid": reply.body["metadata"]["uid"]} if reply.status == 200 else {}
@@ -159,82 +141,22 @@ class Cluster(RegistryBackend):
         """Have the tokens of a service account count no more."""
         self.remove(ACCOUNTS, name)
 
-    def add_local(self, service: LocalService) -> str:
-        notes = {
-            "hamlet.federation/description": service.description,
-            "hamlet.federation/tags": ",".join(service.tags),
-        }
-        return self.add_service(
-            service.name.partition(".")[0],
-            [{"name": port.name, "port": port.port} for port in service.ports],
-            tuple(each.address for each in service.endpoints),
-            metadata={"labels": dict(service.labels), "annotations": notes},
-        )
-
-    def remove_local(self, name: str) -> None:
-        self.remove(SERVICES, name.partition(".")[0])
-        self.remove(SLICES, name.partition(".")[0])
-
     @property
     def main(self) -> str:
         """The collection of the objects that stand for imports."""
         return ENTRIES if self.options.get("mode", "istio") == "istio" else SERVICES
 
-    def add_foreign(self, service: ImportedService) -> str:
-        name = object_name(service.local_name)
-        if self.main == ENTRIES:
-            self.put(ENTRIES, name, {**istio("ServiceEntry"), "spec": {"hosts": ["somebody.example"]}})
-        else:
-            self.put(SERVICES, name, {"spec": {"ports": [{"port": 1, "protocol": "TCP"}]}})
-        return name
-
-    def edit_import(self, service: ImportedService) -> None:
-        name = object_name(service.local_name)
-        field = "/spec/location" if self.main == ENTRIES else "/spec/ports/0/appProtocol"
-        if self._has(self.get(self.main, name), field):  # not written anew since the last edit
-            self.patch(self.main, name, [{"op": "remove", "path": field}])
-
-    @staticmethod
-    def _has(thing: Any, field: str) -> bool:
-        for key in field.strip("/").split("/"):
-            thing = thing[int(key)] if isinstance(thing, list) else thing.get(key, {})
-        return bool(thing)
-
-    def entries(self) -> Mapping[str, object]:
+    def everything(self) -> dict[str, object]:
         """Everything but Events, and but what the API server itself makes of them."""
-        found = {}
+        found: dict[str, object] = {}
         for collection in ALL:
             for name, each in self.all(collection).items():
                 metadata = {key: value for key, value in each["metadata"].items() if key != "selfLink"}
                 found[f"{collection} {name}"] = {**each, "metadata": metadata}
         return found
 
-    @contextlib.contextmanager
-    def outage(self) -> Iterator[None]:
-        assert isinstance(self.kubernetes, OwnKubernetes)
-        self.kubernetes.kill_apiserver()
-        try:
-            yield
-        finally:
-            self.kubernetes.start()
-
-    def deny(self) -> AbstractContextManager[None] | None:
-        return self._denied((self.namespace, self.account)) if self.account is not None else None
-
-    @contextlib.contextmanager
-    def _denied(self, account: tuple[str, str]) -> Iterator[None]:
-        self.kubernetes.let(account, may=False)
-        try:
-            yield
-        finally:
-            self.kubernetes.let(account, may=True)
-
     def wipe(self) -> None:
         self.kubernetes.wipe(self.namespace, *ALL)
-
-
-def istio(kind: str) -> dict[str, Any]:
-    return {"apiVersion": "networking.istio.io/v1", "kind": kind}
 
 
 def hooks_of(registry: object) -> pluggy.HookRelay:
@@ -274,7 +196,7 @@ class Opened:
 
 @pytest.fixture
 def make_cluster(kubernetes: Kubernetes, namespace: str) -> Iterator[Callable[..., Cluster]]:
-    """This module's namespace as a backend, with options of the registry; empty before and after."""
+    """This module's namespace, with options of the registry; empty before and after."""
     made: list[Cluster] = []
 
     def make(**options: Any) -> Cluster:

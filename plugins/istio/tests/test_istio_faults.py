@@ -96,7 +96,7 @@ def test_a_watch_whose_past_was_compacted_lists_again_and_tells_a_snapshot(
     held = proxy.fail(is_watch, HANG)
     proxy.cut()
     until(lambda: held.met == WATCHES, "the watches are opened again")
-    cluster.remove_local("goes")
+    cluster.remove_service("goes")
     comes = cluster.add_service("comes")
     own_kubernetes.compact()
     proxy.heal()

@@ -101,7 +101,7 @@ def test_calls_in_are_published_by_the_load_balancer_and_calls_out_are_left_to_t
 
     assign(world, "203.0.113.10")
     wait_until(lambda: "203.0.113.10" in west.imported("east").get(stock, ""), within=PATIENCE)
-    cluster.remove_local("stock")
+    cluster.remove_service("stock")
     wait_until(lambda: stock not in west.imported("east"), within=PATIENCE)
     wait_until(lambda: not world.all(GATEWAYS) and not world.all(POLICIES), what="withdrawn, then", within=PATIENCE)
     west.remove_service("orders")

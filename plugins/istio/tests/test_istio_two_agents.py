@@ -221,5 +221,5 @@ def test_a_consul_and_an_istio_mesh_federate(
     wait_until(lambda: wanted in consul.do("GET", "/v1/catalog/services"), within=PATIENCE)
     consul.do("PUT", "/v1/catalog/deregister", {"Node": "workloads", "ServiceID": "orders"})
     wait_until(lambda: not cluster.all(ENTRIES), within=PATIENCE)
-    cluster.remove_local("stock")
+    cluster.remove_service("stock")
     wait_until(lambda: wanted not in consul.do("GET", "/v1/catalog/services"), within=PATIENCE)

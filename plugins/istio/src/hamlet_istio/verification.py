@@ -36,12 +36,12 @@ _ATTEMPTS = 20
 
 
 class ClusterBackend(RegistryBackend):
-    """A cluster that is in use."""
+    """A cluster that is in use. `hand` says how everybody but the adapter reaches it: unless told, as the adapter."""
 
-    def __init__(self, options: IstioOptions) -> None:
+    def __init__(self, options: IstioOptions, *, hand: IstioOptions | None = None) -> None:
         # Nobody may take Events out again, so none are written; they are a courtesy.
         self._options = options.model_copy(update={"events": False})
-        self._connection = Connection(self._options, Path())
+        self._connection = Connection(hand or self._options, Path())
         self._discovery = Discovery(self._connection, self._options)
         self._relay = relay_to(self._options)
         self._swept = False
