@@ -1,8 +1,7 @@
-"""The coordinator of kind `istio`: the contract on a real Kubernetes API with a cable that is cut, and its rights."""
+"""The coordinator of kind `istio`: the contract on a real Kubernetes API, ways that fall silent, and its rights."""
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,15 +11,14 @@ import hamlet_istio
 import pytest
 import yaml
 from hamlet_istio.coordinator import IstioCoordinator, IstioCoordinatorOptions
+from hamlet_istio.verification_leases import LeaseBackend
 
 from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, Stop
 from hamlet_core.api.testing import CoordinatorBackend, CoordinatorContract
-from tests.backends.kubernetes import Kubernetes, OwnKubernetes
-from tests.support.cable import Cable
+from tests.backends.kubernetes import Kubernetes
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
-CABLES = 5
 TTL = 6.0
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 MANIFEST = Path(hamlet_istio.__file__).parent / "manifests" / "rbac-coordinator.yaml"
@@ -37,48 +35,13 @@ def place(kubernetes: Kubernetes) -> Iterator[str]:
     kubernetes.wipe(name, LEASES)
 
 
-class Leases(CoordinatorBackend):
-    """A namespace of a Kubernetes that each agent reaches by a cable of its own. Each mesh has a Lease's name."""
+class WholeNamespace(LeaseBackend):
+    """What the plugin ships, which looks at each Lease of the namespace."""
 
-    ttl = TTL
-
-    def __init__(self, kubernetes: OwnKubernetes, namespace: str, folder: Path) -> None:
-        self._kubernetes, self._namespace, self._folder = kubernetes, namespace, folder
-        self._spare = [Cable(self._kubernetes.port) for _ in range(CABLES)]  # made before a test counts what is open
-        self.cables: dict[object, Cable] = {}
-
-    def open(self, context: AdapterContext) -> object:
-        cable = self._spare.pop()
-        settings = yaml.safe_load(self._kubernetes.kubeconfig.read_text())
-        for each in settings["clusters"]:
-            each["cluster"]["server"] = f"https://127.0.0.1:{cable.near}"
-        kubeconfig = self._folder / f"kubeconfig-{len(self.cables)}"
-        kubeconfig.write_text(yaml.safe_dump(settings))
-        options = IstioCoordinatorOptions(
-            kubeconfig=kubeconfig, namespace=self._namespace, ttl=TTL, lease=self._name(context)
-        )
-        adapter = IstioCoordinator(options, context)
-        self.cables[adapter] = cable
-        return adapter
-
-    @staticmethod
-    def _name(context: AdapterContext) -> str:
-        """Two trust domains with meshes of one name share no Lease: their operators name it."""
-        return f"{context.mesh}.{context.trust_domain}"
-
-    def close(self) -> None:
-        for cable in (*self._spare, *self.cables.values()):
-            cable.close()
-
-    @contextlib.contextmanager
-    def cut(self, adapter: object) -> Iterator[None]:
-        with self.cables[adapter].cut():
-            yield
-
-    def add_foreign(self, context: AdapterContext) -> str:
-        name = self._name(context)
-        self._kubernetes.put(LEASES.format(namespace=self._namespace), name, {"spec": {}})
-        return name
+    def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
+        given = {"kubeconfig": kubernetes.kubeconfig, "namespace": namespace, "ttl": TTL}
+        super().__init__(IstioCoordinatorOptions.model_validate(given))
+        self._kubernetes, self._namespace = kubernetes, namespace
 
     def entries(self) -> Mapping[str, object]:
         found = self._kubernetes.do("GET", LEASES.format(namespace=self._namespace))["items"]
@@ -90,8 +53,8 @@ class TestIstioCoordinatorContract(CoordinatorContract):
     """C1 to C5."""
 
     @pytest.fixture
-    def backend(self, own_kubernetes: OwnKubernetes, place: str, tmp_path: Path) -> Iterator[CoordinatorBackend]:
-        backend = Leases(own_kubernetes, place, tmp_path)
+    def backend(self, kubernetes: Kubernetes, place: str) -> Iterator[CoordinatorBackend]:
+        backend = WholeNamespace(kubernetes, place)
         yield backend
         backend.close()
 

@@ -1,13 +1,13 @@
 """What others do to the Leases of a namespace, for the contract of a coordinator: `hamlet verify-adapter` imports it.
 
-Each agent has a way of its own that can be cut. Their Leases have names of their own, whatever `lease` says.
+Each agent has a way of its own that can fall silent. Their Leases have names of their own, whatever `lease` says.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,9 @@ class LeaseBackend(CoordinatorBackend):
         """The Lease of a mesh. Two trust domains with meshes of one name share none: their operators name it."""
         return f"{context.mesh}.{context.trust_domain}"
 
-    @contextlib.contextmanager
-    def cut(self, adapter: object) -> Iterator[None]:
+    def cut(self, adapter: object) -> AbstractContextManager[None]:
         """See `CoordinatorBackend`."""
-        with self._ways[adapter].cut():
-            yield
+        return self._ways[adapter].silence()
 
     def add_foreign(self, context: AdapterContext) -> str:
         """See `CoordinatorBackend`."""
