@@ -1,4 +1,4 @@
-"""The world around an ingress gateway of Istio: its namespace, callers, authorities, and what stands there.
+"""What is around an ingress gateway of Istio: its namespace, callers, authorities, and what stands there.
 
 Nothing here uses the code under test.
 """
@@ -25,9 +25,11 @@ POLICIES = "/apis/security.istio.io/v1/namespaces/{namespace}/authorizationpolic
 SECRETS, SERVICES = (f"/api/v1/namespaces/{{namespace}}/{each}" for each in ("secrets", "services"))
 OF_A_ROUTE = (POLICIES, WAYS, GATEWAYS)
 """The collections of what stands for a published server name."""
+INGRESS = "istio-ingress"
+"""The Service of an ingress gateway, as Istio's charts call it."""
 
 
-class GatewayWorld:
+class IngressNamespace:
     """The namespace of an ingress gateway, one of callers, and the hands of everybody else on them."""
 
     def __init__(self, kubernetes: Kubernetes, namespace: str, mint: Callable[[str], Mint]) -> None:
@@ -64,6 +66,16 @@ class GatewayWorld:
         self.kubernetes.put(SERVICES.format(namespace=self.namespace), name, {"spec": spec})
         return f"{name}.{self.namespace}"
 
+    def add_ingress(self, kind: str = "LoadBalancer") -> None:
+        """The Service of the ingress gateway, of this type."""
+        ports = [{"name": "https", "port": 443, "protocol": "TCP"}]
+        spec = {"type": kind, "selector": {"istio": "ingress"}, "ports": ports}
+        self.kubernetes.put(SERVICES.format(namespace=self.namespace), INGRESS, {"spec": spec})
+
+    def assign(self, *places: Mapping[str, str]) -> None:
+        """Say where the ingress gateway is reached, as the cluster's load balancer does."""
+        self.patch(SERVICES, INGRESS, load_balanced(*places), status=True)
+
     def all(self, collection: str, namespace: str = "") -> dict[str, Any]:
         """The objects of a collection by name."""
         path = collection.format(namespace=namespace or self.namespace)
@@ -77,6 +89,11 @@ class GatewayWorld:
     def close(self) -> None:
         for namespace in (self.namespace, self.callers):
             self.kubernetes.wipe(namespace, *OF_A_ROUTE, SECRETS, SERVICES, ENTRIES)
+
+
+def load_balanced(*places: Mapping[str, str]) -> dict[str, Any]:
+    """What a load balancer's controller says of a Service that is reached at these places, to be merged into it."""
+    return {"status": {"loadBalancer": {"ingress": list(places) or None}}}
 
 
 def published(service: str, *peers: str, sni: str = "", port: int = 8080) -> PublishRoute:

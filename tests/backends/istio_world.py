@@ -36,6 +36,7 @@ from hamlet_core.api.testing import Connection, GatewayWorld
 from hamlet_core.api.testing.gateway_world import PATIENCE, SocketConnection
 from hamlet_core.api.testing.minting import usage
 from tests.backends.istio_control import COLLECTIONS, IstioControl
+from tests.backends.istio_gateway import load_balanced
 from tests.backends.istio_translation import Proxy
 from tests.backends.kubernetes import ADMIN, OwnKubernetes
 from tests.backends.proxy import HANG_UP, FaultProxy
@@ -87,9 +88,9 @@ class IstioMesh:
 
     def tell_address(self, *addresses: str) -> None:
         """Say where the ingress gateway's Service is reached, as a load balancer's controller does."""
-        body = {"status": {"loadBalancer": {"ingress": [{"ip": each} for each in addresses] or None}}}
         path = f"{self._path('services', 'ingress')}/{SERVICE}/status"
-        self.control.do("PATCH", path, body, kind="application/merge-patch+json")
+        told = load_balanced(*({"ip": each} for each in addresses))
+        self.control.do("PATCH", path, told, kind="application/merge-patch+json")
 
     def wipe(self) -> None:
         """Leave the namespaces empty."""

@@ -18,7 +18,7 @@ from hamlet_istio.registry import IstioRegistry
 from hamlet_core.api import PROJECT, AdapterContext, GatewaySpec, RegistrySpec
 from hamlet_core.api.testing import Watching
 from hamlet_core.api.testing.minting import Mint
-from tests.backends.istio_gateway import GatewayWorld
+from tests.backends.istio_gateway import IngressNamespace
 from tests.backends.kubernetes import Kubernetes
 
 JSON_PATCH = "application/json-patch+json"
@@ -237,10 +237,10 @@ def fresh_namespace(kubernetes: Kubernetes) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(kubernetes: Kubernetes) -> Iterator[GatewayWorld]:
+def world(kubernetes: Kubernetes) -> Iterator[IngressNamespace]:
     """Namespaces of this test alone."""
     mint = functools.cache(lambda name: Mint(f"authority of {name}"))
-    one = GatewayWorld(kubernetes, kubernetes.make_namespace(f"ingress-{secrets.token_hex(4)}"), mint)
+    one = IngressNamespace(kubernetes, kubernetes.make_namespace(f"ingress-{secrets.token_hex(4)}"), mint)
     yield one
     one.close()
 

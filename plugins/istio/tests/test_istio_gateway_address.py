@@ -13,9 +13,9 @@ from hamlet_istio.gateway_options import IngressOptions
 from hamlet_istio.ingress_address import NODES_TOLD, endpoints_of
 
 from hamlet_core.api import GatewayUnavailable, Ingress, Severity, Stop
+from tests.backends.istio_gateway import SERVICES
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
-SERVICES = "/api/v1/namespaces/{namespace}/services"
 NODES = "/api/v1/nodes"
 PATIENCE = 30.0
 
@@ -148,34 +148,20 @@ def followed() -> Iterator[Callable[[Any], Following]]:
         each.end()
 
 
-def add_ingress(world: Any, kind: str = "LoadBalancer") -> None:
-    spec = {
-        "type": kind,
-        "selector": {"istio": "ingress"},
-        "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
-    }
-    world.kubernetes.put(SERVICES.format(namespace=world.namespace), "istio-ingress", {"spec": spec})
-
-
-def assign(world: Any, *addresses: dict[str, str]) -> None:
-    """As the cluster's load balancer does."""
-    world.patch(SERVICES, "istio-ingress", {"status": {"loadBalancer": {"ingress": list(addresses)}}}, status=True)
-
-
 def test_the_address_of_the_load_balancer_is_told_and_followed(
     world: Any, open_gateway: Callable[..., Any], followed: Callable[[Any], Following]
 ) -> None:
-    add_ingress(world)
-    assign(world, AN_ADDRESS)
+    world.add_ingress()
+    world.assign(AN_ADDRESS)
     hooks = open_gateway(**world.options())
     hooks.gateway_trust(trust=world.trust("east"))
     following = followed(hooks)
     following.until(lambda: following.addresses() == ["203.0.113.9"])
     assert following.told[0].sans == ("spiffe://west.example/ingress", "*.west.example")  # type: ignore[union-attr]
-    assign(world, A_NAME)
+    world.assign(A_NAME)
     following.until(lambda: following.addresses() == ["in.west.example"])
     world.patch(SERVICES, "istio-ingress", {"metadata": {"labels": {"some": "thing"}}})
-    assign(world, A_NAME, AN_ADDRESS)
+    world.assign(A_NAME, AN_ADDRESS)
     following.until(lambda: following.addresses() == ["203.0.113.9", "in.west.example"])
     assert len(following.told) == 3, "what does not concern it is not told"
 
@@ -208,27 +194,27 @@ def test_names_that_are_configured_are_told_instead_of_those_of_the_certificate(
 def test_no_address_is_an_outage_and_ends_when_one_is_assigned(
     world: Any, open_gateway: Callable[..., Any], followed: Callable[[Any], Following], before: bool
 ) -> None:
-    add_ingress(world)
+    world.add_ingress()
     hooks = open_gateway(**world.options())
     hooks.gateway_trust(trust=world.trust("east"))
     if before:
-        assign(world, AN_ADDRESS)
+        world.assign(AN_ADDRESS)
     following = followed(hooks)
     if before:
         following.until(lambda: bool(following.told))
-        assign(world)
+        world.assign()
     following.until(lambda: following.error is not None)
     assert isinstance(following.error, GatewayUnavailable)
     assert "has no address yet" in str(following.error)
     later = followed(hooks)
-    assign(world, A_NAME)
+    world.assign(A_NAME)
     later.until(lambda: later.addresses() == ["in.west.example"])
 
 
 def test_nodes_that_become_ready_are_told_with_the_node_port(
     world: Any, open_gateway: Callable[..., Any], followed: Callable[[Any], Following]
 ) -> None:
-    add_ingress(world, "NodePort")
+    world.add_ingress("NodePort")
     name = f"{world.namespace}-a"
     world.kubernetes.put(NODES, name, {})
     try:
@@ -268,8 +254,8 @@ def test_a_check_says_how_the_service_is(
     world: Any, open_gateway: Callable[..., Any], kind: str, addresses: list[Any], severity: Severity, says: str
 ) -> None:
     if kind:
-        add_ingress(world, kind)
-        assign(world, *addresses)
+        world.add_ingress(kind)
+        world.assign(*addresses)
     found = {each.subject: each for each in open_gateway(**world.options()).gateway_check()}
     finding = found.pop(f"Service {world.namespace}/istio-ingress")
     assert finding.severity is severity
@@ -278,8 +264,8 @@ def test_a_check_says_how_the_service_is(
 
 
 def test_a_check_doubts_a_selector_that_is_not_the_services(world: Any, open_gateway: Callable[..., Any]) -> None:
-    add_ingress(world)
-    assign(world, AN_ADDRESS)
+    world.add_ingress()
+    world.assign(AN_ADDRESS)
     given = {"namespace": world.namespace, "selector": {"app": "other"}}
     found = {each.subject: each for each in open_gateway(**world.options(ingress=given)).gateway_check()}
     assert found[f"Service {world.namespace}/istio-ingress selector"].severity is Severity.WARNING

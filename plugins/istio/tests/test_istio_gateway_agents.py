@@ -10,14 +10,11 @@ import pytest
 import yaml
 from hamlet_istio.naming import object_name
 
+from tests.backends.istio_gateway import ENTRIES, GATEWAYS, POLICIES, RULES, SECRETS
 from tests.support.meshes import Mesh
 from tests.support.processes import AgentProcess, wait_until
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(240)]
-NETWORKING = "/apis/networking.istio.io/v1/namespaces/{namespace}/"
-ENTRIES, RULES, GATEWAYS = (f"{NETWORKING}{each}" for each in ("serviceentries", "destinationrules", "gateways"))
-POLICIES = "/apis/security.istio.io/v1/namespaces/{namespace}/authorizationpolicies"
-SERVICES, SECRETS = (f"/api/v1/namespaces/{{namespace}}/{each}" for each in ("services", "secrets"))
 SAN = "spiffe://west.example/ns/shop/sa/orders"
 PATIENCE = 60.0
 
@@ -35,17 +32,10 @@ def launch() -> Iterator[Callable[[Mesh], AgentProcess]]:
         agent.kill()
 
 
-def assign(world: Any, address: str) -> None:
-    status = {"loadBalancer": {"ingress": [{"ip": address}]}}
-    world.patch(SERVICES, "istio-ingress", {"status": status}, status=True)
-
-
 @pytest.fixture
 def east(tmp_path: Path, world: Any) -> Mesh:
     """A mesh whose registry and gateway are the cluster."""
-    ports = [{"name": "https", "port": 443, "protocol": "TCP"}]
-    body = {"spec": {"type": "LoadBalancer", "selector": {"istio": "ingress"}, "ports": ports}}
-    world.kubernetes.put(SERVICES.format(namespace=world.namespace), "istio-ingress", body)
+    world.add_ingress()
     return Mesh(root=tmp_path, name="east")
 
 
@@ -77,7 +67,7 @@ def test_calls_in_are_published_by_the_load_balancer_and_calls_out_are_left_to_t
     wait_until(lambda: "has no address yet" in agent.log.read_text(), what=f"see {agent.log}", within=PATIENCE)
     assert stock not in west.imported("east"), "nobody could call it"
 
-    assign(world, "203.0.113.9")
+    world.assign({"ip": "203.0.113.9"})
     wait_until(lambda: stock in west.imported("east"), what=f"see {agent.log}", within=PATIENCE)
     said = yaml.safe_load(west.imported("east")[stock])
     assert [(each["address"], each["port"]) for each in said["endpoints"]] == [("203.0.113.9", 443)]
@@ -99,7 +89,7 @@ def test_calls_in_are_published_by_the_load_balancer_and_calls_out_are_left_to_t
     }
     assert "hamlet-egress-west" in world.all(SECRETS, world.callers)
 
-    assign(world, "203.0.113.10")
+    world.assign({"ip": "203.0.113.10"})
     wait_until(lambda: "203.0.113.10" in west.imported("east").get(stock, ""), within=PATIENCE)
     cluster.remove_service("stock")
     wait_until(lambda: stock not in west.imported("east"), within=PATIENCE)

@@ -14,16 +14,14 @@ import yaml
 from hamlet_istio import gateway_rights
 
 from hamlet_core.api import (
-    Endpoint,
     GatewayUnavailable,
     ImportRoute,
-    PublishRoute,
     Refused,
-    ServicePort,
     Severity,
     Stop,
 )
 from hamlet_core.api.testing import imported_service
+from tests.backends.istio_gateway import published
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 MANIFEST = Path(hamlet_istio.__file__).parent / "manifests" / "rbac-gateway.yaml"
@@ -103,8 +101,7 @@ def granted(own_kubernetes: Any, world: Any) -> Iterator[Granted]:
 @pytest.fixture
 def exposed(world: Any) -> Iterator[None]:
     """An ingress gateway that is reached by a node."""
-    spec = {"type": "NodePort", "selector": {"istio": "ingress"}, "ports": [{"port": 443, "protocol": "TCP"}]}
-    world.kubernetes.put(f"/api/v1/namespaces/{world.namespace}/services", "istio-ingress", {"spec": spec})
+    world.add_ingress("NodePort")
     name = f"{world.namespace}-node"
     status = {
         "conditions": [{"type": "Ready", "status": "True"}],
@@ -115,19 +112,6 @@ def exposed(world: Any) -> Iterator[None]:
     world.kubernetes.do("PATCH", f"{path}/status", {"status": status}, kind="application/merge-patch+json")
     yield
     world.kubernetes.do("DELETE", path)
-
-
-def published(service: str) -> PublishRoute:
-    name = f"{service.partition('.')[0]}.west.example"
-    return PublishRoute(
-        sni=name,
-        fqdn=name,
-        registry="west",
-        service=service,
-        port=ServicePort(name="web", port=8080),
-        endpoints=(Endpoint(address="10.0.0.1", port=8080),),
-        peers=("east",),
-    )
 
 
 def test_everything_works_with_exactly_these_rights(
