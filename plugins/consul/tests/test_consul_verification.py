@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from hamlet_core.api import AdapterContext, RegistryUnavailable, WriteImport
 from hamlet_core.api.testing import LIVE_NAMES, imported_service, local_service
 from hamlet_core.api.testing.agents import apply
 from tests.backends.consul import Consul
+from tests.support.verifying import unwell, verified
 
 RULES = """\
 node_prefix "" { policy = "read" }
@@ -63,35 +63,6 @@ def standing(consul: Consul) -> Mapping[str, object]:
     }
 
 
-def verified(folder: Path, registry: str, coordinator: str = "") -> tuple[int, dict[str, Any]]:
-    """Type the command; its exit code and report."""
-    (folder / "hamlet.yaml").write_text(
-        "mesh: {name: west, domain: west.example, trust_domain: west.example}\n"
-        "identity: {certificate: a.crt, key: a.key}\n"
-        f"registries:\n  main: {{kind: consul, {registry}}}\n"
-        + (f"coordinator: {{kind: consul, {coordinator}}}\n" if coordinator else "")
-    )
-    command = [sys.executable, "-m", "hamlet_core", "verify-adapter", "consul"]
-    command += ["--config", "hamlet.yaml", "--yes", "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
-def unwell(report: dict[str, Any]) -> list[tuple[str, str, str | None]]:
-    """Each check that neither passed nor is for a backend in use, why, and what was left behind."""
-    found = [
-        (subject["role"], f"{rule['rule']} {each['check']}", each["reason"])
-        for subject in report["subjects"]
-        for rule in subject["rules"]
-        for each in rule["checks"]
-        if each["result"] not in {"passed", "does not apply"}
-    ]
-    return found + [
-        (subject["role"], "left behind", left) for subject in report["subjects"] for left in subject["left_behind"]
-    ]
-
-
 @pytest.mark.timeout(450)
 def test_both_roles_are_verified_with_the_rights_of_the_readme_and_nothing_else_changes(
     start_consul: Callable[..., Consul], start_registry: Callable[..., Any], tmp_path: Path
@@ -100,8 +71,9 @@ def test_both_roles_are_verified_with_the_rights_of_the_readme_and_nothing_else_
     settle(consul, start_registry)
     token = consul.make_token(RULES)
     before = standing(consul)
-    way = f"address: '{consul.address}', token: '{token.secret}'"
-    code, report = verified(tmp_path, way, f"{way}, ttl: 10s")
+    way = {"kind": "consul", "address": consul.address, "token": token.secret}
+    adapters = {"registries": {"main": way}, "coordinator": {**way, "ttl": "10s"}}
+    code, report = verified(tmp_path, "consul", adapters, within=400)
     assert (unwell(report), code) == ([], 0)
     assert (report["failed"], report["not_run"]) == (0, 0)
     assert {subject["role"] for subject in report["subjects"]} == {"registry", "coordinator"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from hamlet_envoy.verification import gateway
 from hamlet_core.api import ConfigError
 from tests.backends.envoy import short_folder
 from tests.support.ports import free_port
+from tests.support.verifying import unwell, verified
 
 OPTIONS = {
     "directory": "gateway",
@@ -29,29 +29,16 @@ REMEMBERED = '{"what": "the agent remembers"}'
 def test_every_check_is_run_beside_the_configured_gateway(tmp_path: Path) -> None:
     first = free_port()
     options = OPTIONS | {"egress": {**OPTIONS["egress"], "ports": f"{first}-{first + 19}"}}
-    configuration = {
-        "mesh": {"name": "west", "domain": "west.example", "trust_domain": "west.example"},
-        "identity": {"certificate": "a.crt", "key": "a.key"},
-        "registries": {"main": {"kind": "file", "path": "mesh"}},
-        "gateway": {"kind": "envoy", **options},
-    }
-    (tmp_path / "hamlet.yaml").write_text(json.dumps(configuration))
     (tmp_path / "mesh" / "services").mkdir(parents=True)
     (tmp_path / "gateway").mkdir()
     (tmp_path / "gateway" / "routes.json").write_text(REMEMBERED)
-    command = [sys.executable, "-m", "hamlet_core", "verify-adapter", "envoy"]
-    command += ["--config", "hamlet.yaml", "--yes", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
-    assert done.stdout, done.stderr
-    report = json.loads(done.stdout)
-    (subject,) = report["subjects"]
-    unwell = [
-        (rule["rule"], each["check"], each["reason"])
-        for rule in subject["rules"]
-        for each in rule["checks"]
-        if each["result"] != "passed"
-    ]
-    assert (unwell, subject["left_behind"], done.returncode) == ([], [], 0)
+    adapters = {
+        "registries": {"main": {"kind": "file", "path": "mesh"}},
+        "gateway": {"kind": "envoy", **options},
+    }
+    code, report = verified(tmp_path, "envoy", adapters, within=400)
+    assert (unwell(report, well=("passed",)), code) == ([], 0)
+    assert [each["role"] for each in report["subjects"]] == ["gateway"]
     assert (report["failed"], report["not_run"]) == (0, 0)
     assert [path.name for path in (tmp_path / "gateway").iterdir()] == ["routes.json"]
     assert (tmp_path / "gateway" / "routes.json").read_text() == REMEMBERED

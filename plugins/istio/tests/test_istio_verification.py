@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hamlet_istio.options import IstioOptions
 from hamlet_istio.registry import IstioRegistry
 
 from hamlet_core.api import AdapterContext, Status, WriteImport
 from hamlet_core.api.testing import imported_service
 from tests.backends.kubernetes import OwnKubernetes
+from tests.support.verifying import unwell, verified
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(600)]
 
@@ -32,7 +29,7 @@ COLLECTIONS = (
 
 
 class InUse:
-    """Namespaces with services, imports of a real agent and its Lease; `folder` has a configuration for them."""
+    """Namespaces with services, imports of a real agent and its Lease."""
 
     def __init__(self, kubernetes: OwnKubernetes, folder: Path) -> None:
         self.kubernetes, self._folder = kubernetes, folder
@@ -46,8 +43,8 @@ class InUse:
         leases = f"/apis/coordination.k8s.io/v1/namespaces/{self.leads}/leases"
         kubernetes.put(leases, "hamlet-west", {"spec": {"holderIdentity": "agent-1"}})
 
-    def write(self, mode: str, way: dict[str, Any], *roles: str) -> None:
-        """Have an agent's imports and its configuration."""
+    def write(self, mode: str, way: dict[str, Any]) -> dict[str, Any]:
+        """Have an agent's imports; its registry and coordinator, as its configuration has them."""
         options = {"mode": mode, "import_namespace": self.imports, "namespaces": [self.shop, self.imports], **way}
         context = AdapterContext(
             name="main", mesh="west", domain="west.example", trust_domain="west.example", directory=self._folder
@@ -57,14 +54,10 @@ class InUse:
         outcomes = registry.registry_apply([WriteImport(stock)])
         registry.registry_close()
         assert [each.status for each in outcomes] == [Status.APPLIED]
-        coordinator = {"kind": "istio", "namespace": self.leads, "ttl": "6s", **way}
-        configuration = {
-            "mesh": {"name": "west", "domain": "west.example", "trust_domain": "west.example"},
-            "identity": {"certificate": "a.crt", "key": "a.key"},
+        return {
             "registries": {"main": {"kind": "istio", **options}},
-            **({"coordinator": coordinator} if "coordinator" in roles else {}),
+            "coordinator": {"kind": "istio", "namespace": self.leads, "ttl": "6s", **way},
         }
-        (self._folder / "hamlet.yaml").write_text(yaml.safe_dump(configuration))
 
     def standing(self) -> dict[str, Any]:
         """Everything in the namespaces."""
@@ -74,15 +67,6 @@ class InUse:
             for namespace in (self.shop, self.imports, self.leads)
             for each in self.kubernetes.do("GET", collection.format(namespace))["items"]
         }
-
-    def verify(self) -> tuple[int, list[dict[str, Any]]]:
-        """Type it: the exit code and the report on each role."""
-        command = [sys.executable, "-m", "hamlet_core", "verify-adapter", "istio", "--config", "hamlet.yaml"]
-        done = subprocess.run(
-            [*command, "--yes", "--json"], cwd=self._folder, capture_output=True, text=True, timeout=500, check=False
-        )
-        assert done.stdout, done.stderr
-        return done.returncode, json.loads(done.stdout)["subjects"]
 
     def close(self) -> None:
         for namespace in (self.shop, self.imports, self.leads):
@@ -97,27 +81,15 @@ def in_use(own_kubernetes: OwnKubernetes, tmp_path: Path) -> Iterator[InUse]:
     one.close()
 
 
-def unsound(subject: dict[str, Any]) -> list[tuple[str, str]]:
-    """What did not pass, and why, but for what does not apply to a registry in use."""
-    return [
-        (check["check"], check["reason"])
-        for rule in subject["rules"]
-        for check in rule["checks"]
-        if check["result"] not in ("passed", "does not apply")
-    ]
-
-
 @pytest.mark.parametrize("mode", ["istio", "kubernetes"])
 def test_a_cluster_in_use_is_verified_with_what_the_plugin_ships_and_left_as_it_was(
-    in_use: InUse, own_kubernetes: OwnKubernetes, mode: str
+    in_use: InUse, own_kubernetes: OwnKubernetes, tmp_path: Path, mode: str
 ) -> None:
-    roles = ("coordinator",) if mode == "istio" else ()
-    in_use.write(mode, {"kubeconfig": str(own_kubernetes.kubeconfig)}, *roles)
+    adapters = in_use.write(mode, {"kubeconfig": str(own_kubernetes.kubeconfig)})
+    if mode != "istio":
+        del adapters["coordinator"]  # it is the same one in either mode
     before = in_use.standing()
-    code, subjects = in_use.verify()
-    assert [unsound(each) for each in subjects] == [[] for _ in ("registry", *roles)]
-    assert [(each["failed"], each["not_run"], each["left_behind"]) for each in subjects] == [
-        (0, 0, []) for _ in ("registry", *roles)
-    ]
-    assert code == 0
+    code, report = verified(tmp_path, "istio", adapters)
+    assert (unwell(report), code) == ([], 0)
+    assert (report["failed"], report["not_run"], len(report["subjects"])) == (0, 0, len(adapters))
     assert in_use.standing() == before

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.backends.consul import Consul
+from tests.support.verifying import verified
 
 
 def test_a_consul_in_use_is_verified_and_left_as_it_was(consul: Consul, tmp_path: Path) -> None:
     orders = {"Node": "workloads", "Address": "10.0.0.1", "Service": {"Service": "orders", "Port": 8080}}
     consul.do("PUT", "/v1/catalog/register", orders)
     before = (consul.do("GET", "/v1/catalog/services"), consul.do("GET", "/v1/catalog/node-services/workloads"))
-    (tmp_path / "hamlet.yaml").write_text(
-        "mesh: {name: west, domain: west.example, trust_domain: west.example}\n"
-        "identity: {certificate: a.crt, key: a.key}\n"
-        f"registries:\n  main: {{kind: consul, address: '{consul.address}'}}\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "hamlet_core",
-        "verify-adapter",
-        "consul",
-        "--yes",
-        "--json",
-        "--partial",
-        "--no-backend",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads(done.stdout)
+    adapters = {"registries": {"main": {"kind": "consul", "address": consul.address}}}
+    code, report = verified(tmp_path, "consul", adapters, "--partial", "--no-backend", within=110)
+    assert code == 0, report
     (subject,) = report["subjects"]
     assert (subject["failed"], subject["left_behind"]) == (0, [])
     passed = {rule["rule"] for rule in subject["rules"] for each in rule["checks"] if each["result"] == "passed"}
