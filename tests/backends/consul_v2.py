@@ -21,6 +21,8 @@ from google.protobuf import (
     wrappers_pb2,
 )
 
+from tests.backends.not_understood import NotUnderstoodError
+
 Json: TypeAlias = dict[str, Any]
 
 CLUSTER, ENDPOINTS, LISTENER = "Cluster", "ClusterLoadAssignment", "Listener"
@@ -90,10 +92,6 @@ _EDS = 3
 _HEALTHY = {0: "UNKNOWN", 1: "HEALTHY", 2: "UNHEALTHY"}
 
 
-class NotUnderstoodError(Exception):
-    """Consul said what the bridge has no words for; the message says where."""
-
-
 def _descriptor() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="hamlet_test_envoy_v2.proto", package=_PACKAGE, syntax="proto3")
     file.dependency.append(any_pb2.DESCRIPTOR.name)
@@ -161,10 +159,7 @@ def cluster(one: Any, assignment: Any | None) -> Json:
         for each in locality.get("lb_endpoints", []):
             each["health_status"] = _HEALTHY[each.get("health_status", 0)]
     said |= {"type": "STATIC", "load_assignment": {"cluster_name": one.name, "endpoints": endpoints}}
-    context = said.pop("tls_context", None)
-    if context is not None:
-        said["transport_socket"] = _transport("UpstreamTlsContext", context)
-    return said
+    return _secured(said, "UpstreamTlsContext")
 
 
 def listener(one: Any, filters: Mapping[str, Callable[[Json], Json]]) -> Json:
@@ -172,22 +167,25 @@ def listener(one: Any, filters: Mapping[str, Callable[[Json], Json]]) -> Json:
     said = _plain(one)
     said["listener_filters"] = [_listener_filter(each) for each in said.get("listener_filters", [])]
     for chain in said["filter_chains"]:
-        context = chain.pop("tls_context", None)
-        if context is not None:
-            chain["transport_socket"] = _transport("DownstreamTlsContext", context)
+        _secured(chain, "DownstreamTlsContext")
         chain["filters"] = [_filter(each, filters) for each in chain["filters"]]
     return said
 
 
-def _transport(kind: str, context: Json) -> Json:
+def _secured(said: Json, kind: str) -> Json:
+    """Have the TLS context of a cluster or chain, if there is one, as a transport socket of this kind."""
+    context = said.pop("tls_context", None)
+    if context is None:
+        return said
     validation = context["common_tls_context"].get("validation_context", {})
     names = validation.pop("match_subject_alt_names", [])
     if names:  # in v2 a matcher is for a name of any kind
         validation["match_typed_subject_alt_names"] = [
             {"san_type": san, "matcher": each} for each in names for san in ("DNS", "URI", "EMAIL", "IP_ADDRESS")
         ]
-    name = "envoy.transport_sockets.tls"
-    return {"name": name, "typed_config": {"@type": f"{_TLS}.{kind}", **context}}
+    typed = {"@type": f"{_TLS}.{kind}", **context}
+    said["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": typed}
+    return said
 
 
 def _listener_filter(said: Json) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.backends import consul_v2 as v2
+from tests.backends.not_understood import NotUnderstoodError
 
 TLS = {
     "common_tls_context": {
@@ -46,7 +47,7 @@ def test_a_field_that_is_not_known_is_an_error_however_deep_it_is(number: int) -
     strange = bytes([number << 3, 1])
     filters = bytes([3 << 3 | 2, len(strange)]) + strange
     assert v2.read("Listener", bytes([3 << 3 | 2, 0])).filter_chains
-    with pytest.raises(v2.NotUnderstoodError, match=rf"Listener.filter_chains.filters has the fields \[{number}\]"):
+    with pytest.raises(NotUnderstoodError, match=rf"Listener.filter_chains.filters has the fields \[{number}\]"):
         v2.read("Listener", bytes([3 << 3 | 2, len(filters)]) + filters)
 
 
@@ -59,10 +60,10 @@ def test_a_field_that_is_not_known_is_an_error_however_deep_it_is(number: int) -
 )
 def test_a_filter_that_is_not_known_is_an_error(said: v2.Json) -> None:
     listener = v2.message_type("Listener")(filter_chains=[{"filters": [said]}])
-    with pytest.raises(v2.NotUnderstoodError, match=r"http_connection_manager|max_connect_attempts"):
+    with pytest.raises(NotUnderstoodError, match=r"http_connection_manager|max_connect_attempts"):
         v2.listener(listener, {"envoy.tcp_proxy": v2.tcp_proxy})
 
 
 def test_a_cluster_that_finds_its_endpoints_in_another_way_is_an_error() -> None:
-    with pytest.raises(v2.NotUnderstoodError, match="type 1"):
+    with pytest.raises(NotUnderstoodError, match="type 1"):
         v2.cluster(v2.message_type("Cluster")(name="stock", type=1), None)
