@@ -25,7 +25,8 @@ from hamlet_core.api import AdapterContext, ImportedService, ImportRoute, Route,
 from hamlet_core.api.testing.gateway_backend import Connection
 from hamlet_core.api.testing.gateway_world import PATIENCE, GatewayWorld, SocketConnection
 from tests.backends.consul import Consul
-from tests.backends.consul_xds import Said, TerminatingEnvoy
+from tests.backends.consul_xds import TerminatingEnvoy
+from tests.backends.file_envoy import Said
 from tests.support.ports import free_port
 
 GATEWAY = "terminating-gateway"

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
-_GOOGLE = "type.googleapis.com"
 _TLS = "envoy.extensions.transport_sockets.tls.v3"
-
-
-def secret_file(name: str) -> str:
-    """The file of a secret."""
-    return f"sds-{name}.json"
-
-
-def file_of(resources: Sequence[Json]) -> tuple[str, str]:
-    """The version and the text of a file of resources that Envoy watches: the version tells content alone."""
-    body = json.dumps(resources, sort_keys=True)
-    version = hashlib.blake2b(body.encode(), digest_size=8).hexdigest()
-    return version, f'{{"version_info": "{version}", "resources": {body}}}'
-
-
-def typed(message: str, **fields: Any) -> Json:
-    """A message in an `Any`."""
-    return {"@type": f"{_GOOGLE}/{message}", **fields}
 
 
 def listener(name: str, port: int, chains: Sequence[Json], *, by_name: bool) -> Json:
@@ -34,13 +14,12 @@ def listener(name: str, port: int, chains: Sequence[Json], *, by_name: bool) -> 
         "envoy.filters.listener.tls_inspector",
         "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     )
-    return typed(
-        "envoy.config.listener.v3.Listener",
-        name=name,
-        address={"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        listener_filters=[inspector] if by_name else [],
-        filter_chains=chains,
-    )
+    return {
+        "name": name,
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "listener_filters": [inspector] if by_name else [],
+        "filter_chains": chains,
+    }
 
 
 def cluster(name: str, places: Iterable[tuple[str, int]], **more: Any) -> Json:
@@ -49,13 +28,12 @@ def cluster(name: str, places: Iterable[tuple[str, int]], **more: Any) -> Json:
         {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
         for address, port in places
     ]
-    return typed(
-        "envoy.config.cluster.v3.Cluster",
-        name=name,
-        type="STATIC",
-        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    return {
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         **more,
-    )
+    }
 
 
 def tcp_proxy(cluster: str) -> Json:
@@ -91,4 +69,4 @@ def transport(side: str, **fields: Any) -> Json:
 
 
 def extension(name: str, message: str, **fields: Any) -> Json:
-    return {"name": name, "typed_config": typed(message, **fields)}
+    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/{message}", **fields}}

@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tests.backends.istio_envoy import by_request, cluster, denying, listener, secret_file, tcp_proxy, transport
+from tests.backends.file_envoy import Said, secret_source
+from tests.backends.istio_envoy import by_request, cluster, denying, listener, tcp_proxy, transport
+from tests.backends.not_understood import NotUnderstoodError
 
 Object = dict[str, Any]
 _OF_A_SECRET = ("tls.crt", "tls.key", "ca.crt")
@@ -47,15 +50,6 @@ class Proxy:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Translated:
-    """What an Envoy is given: resources by name, and files of secrets by the name of the secret."""
-
-    listeners: Mapping[str, Object]
-    clusters: Mapping[str, Object]
-    secrets: Mapping[str, Object]
-
-
 @dataclass(frozen=True, slots=True)
 class _Destination:
     """Where calls go: addresses with ports, by the words of a host and a port of it."""
@@ -70,17 +64,20 @@ class _Destination:
 
 
 class Translation:
-    """One reading of what the API holds. `directory` is where Envoy finds the secrets."""
+    """One reading of what the API holds. `folder` is where Envoy finds the secrets."""
 
-    def __init__(self, seen: Seen, directory: str, domain: str = "cluster.local") -> None:
-        self._seen, self._directory, self._domain = seen, directory, domain
+    def __init__(self, seen: Seen, folder: Path, domain: str = "cluster.local") -> None:
+        self._seen, self._folder, self._domain = seen, folder, domain
         self._listeners: dict[str, Object] = {}
         self._clusters: dict[str, Object] = {}
         self._secrets: dict[str, Object] = {}
 
-    def translated(self) -> Translated:
-        """All that was asked for."""
-        return Translated(listeners=self._listeners, clusters=self._clusters, secrets=self._secrets)
+    def translated(self) -> Said:
+        """All that was asked for, in the order of the names."""
+        listeners, clusters, secrets = (
+            tuple(named[name] for name in sorted(named)) for named in (self._listeners, self._clusters, self._secrets)
+        )
+        return Said(listeners=listeners, clusters=clusters, secrets=secrets)
 
     def ingress(self, gateway: Proxy, port: int) -> None:
         """Add the listener of an ingress gateway: a chain for each server name, of which the oldest Gateway's counts.
@@ -222,26 +219,27 @@ class Translation:
     def _context(self, secret: Object, verified: Object, **parameters: str) -> Object:
         """What a side presents and verifies with: what is in the secret, of which Envoy hears when it changes."""
         own = "_".join(_place(secret))
+        own_authorities = f"{own}-cacert"
         certificate, key, authorities = (base64.b64decode(secret["data"][each]).decode() for each in _OF_A_SECRET)
         self._secrets[own] = {
+            "name": own,
             "tls_certificate": {
                 "certificate_chain": {"inline_string": certificate},
                 "private_key": {"inline_string": key},
-            }
-        }
-        self._secrets[f"{own}-cacert"] = {"validation_context": {"trusted_ca": {"inline_string": authorities}}}
-        return {
-            "tls_params": {"tls_maximum_protocol_version": "TLSv1_3", **parameters},
-            "tls_certificate_sds_secret_configs": [self._source(own)],
-            "combined_validation_context": {
-                "default_validation_context": verified,
-                "validation_context_sds_secret_config": self._source(f"{own}-cacert"),
             },
         }
-
-    def _source(self, name: str) -> Object:
-        file = {"path_config_source": {"path": f"{self._directory}/{secret_file(name)}"}}
-        return {"name": name, "sds_config": {**file, "resource_api_version": "V3"}}
+        self._secrets[own_authorities] = {
+            "name": own_authorities,
+            "validation_context": {"trusted_ca": {"inline_string": authorities}},
+        }
+        return {
+            "tls_params": {"tls_maximum_protocol_version": "TLSv1_3", **parameters},
+            "tls_certificate_sds_secret_configs": [secret_source(self._folder, own)],
+            "combined_validation_context": {
+                "default_validation_context": verified,
+                "validation_context_sds_secret_config": secret_source(self._folder, own_authorities),
+            },
+        }
 
 
 def _of_entry(entry: Object, host: str, number: int) -> _Destination:
@@ -324,4 +322,4 @@ def _known(words: Mapping[str, Any], *known: str) -> None:
 def _demand(condition: object, what: str) -> None:
     if not condition:
         message = f"the stand-in for istiod does not know {what}"
-        raise NotImplementedError(message)
+        raise NotUnderstoodError(message)
