@@ -10,7 +10,7 @@ PROTOS := $(shell find proto -name '*.proto' | sort)
 GEN := hamlet_core/wire/_gen
 WORKERS ?= 2
 
-.PHONY: help install demo backends test unit pythons lint types imports check proto proto-check docs site bench clean
+.PHONY: help install demo backends test unit pythons lint types imports check proto proto-check docs docs-check site bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
@@ -48,7 +48,7 @@ types: $(STAMP) ## mypy --strict
 imports: $(STAMP) ## the import contracts of pyproject.toml
 	$(BIN)/lint-imports
 
-check: lint types imports proto-check site ## everything that needs no test run
+check: lint types imports proto-check docs-check site ## everything that needs no test run
 
 $(PROTO_VENV)/.installed: Makefile
 	$(PYTHON) -m venv $(PROTO_VENV)
@@ -73,6 +73,11 @@ proto-check: $(PROTO_VENV)/.installed ## fail when the generated code is not wha
 
 docs: $(STAMP) ## regenerate the reference pages of docs/ from the code
 	$(BIN)/python -m docs.generate
+
+docs-check: $(STAMP) ## fail when a reference page is not what the code says
+	@rm -rf build/reference && $(BIN)/python -m docs.generate build/reference
+	@cd build/reference && for page in *; do diff "../../docs/$$page" "$$page" || stale=1; done; \
+	  test -z "$$stale" || { echo 'docs/ is out of date: run `make docs`'; exit 1; }
 
 # The variable keeps the theme from printing its opinion of another release of mkdocs.
 site: $(STAMP) ## build the documentation site into build/site, strictly
