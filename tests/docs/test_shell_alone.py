@@ -79,8 +79,9 @@ def test_every_benchmark_is_run_in_small_by_the_test_that_is_said_to() -> None:
 def test_a_line_that_measures_is_one_that_the_program_takes(line: str) -> None:
     words = shlex.split(line, comments=True)
     if words[0] == "make":
-        # The make that runs these tests has no say in it.
-        alone = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+        # The make that runs these tests has no say in it, nor what it was told.
+        told = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS")
+        alone = {key: value for key, value in os.environ.items() if key not in told}
         shown = subprocess.run(
             ["make", "--dry-run", *words[1:]],
             cwd=ROOT, env=alone, capture_output=True, text=True, timeout=60, check=False,
