@@ -40,6 +40,7 @@ from hamlet_core.api.testing.coordinator_contract import CoordinatorContract  # 
 from hamlet_core.api.testing.gateway_backend import Connection, GatewayBackend  # noqa: E402
 from hamlet_core.api.testing.gateway_contract import EgressContract, GatewayContract, IngressContract  # noqa: E402
 from hamlet_core.api.testing.gateway_world import GatewayWorld  # noqa: E402
+from hamlet_core.api.testing.left_out import not_run  # noqa: E402
 from hamlet_core.api.testing.memory import MemoryRegistry  # noqa: E402
 from hamlet_core.api.testing.memory_coordinator import MemoryCoordinator  # noqa: E402
 from hamlet_core.api.testing.memory_gateway import MemoryGateway  # noqa: E402
@@ -72,5 +73,6 @@ __all__ = [
     "Watching",
     "imported_service",
     "local_service",
+    "not_run",
     "rules_of",
 ]

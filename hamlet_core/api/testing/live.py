@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from hamlet_core.api.testing.left_out import IN_USE
 from hamlet_core.api.testing.live_role import LiveRole, attempt
 from hamlet_core.api.testing.rules import named
-from hamlet_core.api.testing.watch_rules import IN_USE
 
 _SUITE = Path(__file__).with_name("live_suite.py")
 

@@ -6,9 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeAlias
 
-import pytest
-
 from hamlet_core.api import AdapterContext
+from hamlet_core.api.testing.left_out import not_run
 
 Open: TypeAlias = Callable[[AdapterContext], object]
 """Opens the adapter under test as it is configured."""
@@ -37,7 +36,7 @@ class LiveRole(ABC):
 
 def missing(does: str) -> NoReturn:
     """Leave the check out: there is nobody to do this."""
-    pytest.skip(f"needs a backend that {does}")
+    not_run(needs=f"a backend that {does}")
 
 
 def attempt(what: str, act: Callable[..., object], *arguments: object) -> Iterator[str]:

@@ -15,11 +15,9 @@ from hamlet_core.api import Batch, RegistryUnavailable, Remove, Severity, Snapsh
 from hamlet_core.api.testing.agents import Agents, apply, digests_of, write
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.leaks import grown, held
+from hamlet_core.api.testing.left_out import does_not_apply
 from hamlet_core.api.testing.stage import RegistryStage
 from hamlet_core.api.testing.watching import Watching
-
-IN_USE = "the registry is in use"
-"""Why a check does not apply: it is about a registry that is the check's alone."""
 
 
 class WatchRules(RegistryStage):
@@ -40,7 +38,7 @@ class WatchRules(RegistryStage):
         watching = agents.watch(agents.start())
         watching.until(lambda _: True, self.deadline)
         if watching.others:
-            pytest.skip(f"{IN_USE}: it has services of others")
+            does_not_apply("it has services of others")
         assert watching.batches[0] == Snapshot(())
 
     def test_r1_services_that_come_change_and_go_are_seen(self, backend: RegistryBackend, agents: Agents) -> None:

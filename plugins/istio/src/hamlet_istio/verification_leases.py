@@ -11,10 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hamlet_core.api import AdapterContext
-from hamlet_core.api.testing import CoordinatorBackend, Relay
+from hamlet_core.api.testing import CoordinatorBackend, Relay, not_run
 from hamlet_istio.connection import Connection, Refusal
 from hamlet_istio.coordinator import LEASES, IstioCoordinator, IstioCoordinatorOptions
 from hamlet_istio.verification_way import connect_by, relay_to
@@ -106,4 +104,4 @@ class LeaseBackend(CoordinatorBackend):
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
         if not self._connection.call("POST", _REVIEWS, None, body)["status"].get("allowed"):
             where = f"{LEASES.plural} in {self._options.namespace}"
-            pytest.skip(f"needs the right to delete {where}, or those of the checks would stay")
+            not_run(needs=f"the right to delete {where}, or those of the checks would stay")
