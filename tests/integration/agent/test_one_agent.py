@@ -84,30 +84,30 @@ async def test_stopping_waits_for_no_stream_that_stands(west, east):
 @pytest.mark.parametrize("change", ["removed", "settings", "left"])
 async def test_a_stream_of_a_peer_that_changed_ends_before_the_change_is_done(west, east, change):
     async def owner(wire):
-        await wire.send(upsert(service_two("a.east.example")))
+        await wire.send(upsert(service_two("a.west.example")))
         while await wire.receive() is not None:
             pass
 
-    west.configure({"east": east.peer()})
-    async with serving(east, west, v1alpha2=owner), running(west) as agent, dialling(east, west) as wire:
+    east.configure({"west": west.peer()})
+    async with serving(west, east, v1alpha2=owner), running(east) as agent, dialling(west, east) as wire:
         await wire.send(subscribe_two())
-        await agent.state("east", "imports", "live")
-        await agent.state("east", "exports", "live")
-        before = agent.agent.peerings["east"]
+        await agent.state("west", "imports", "live")
+        await agent.state("west", "exports", "live")
+        before = agent.agent.peerings["west"]
         if change == "left":
-            await agent.agent.leave("east")
+            await agent.agent.leave("west")
         else:
-            west.configure({"east": east.peer(quiet="200ms")} if change == "settings" else {})
+            east.configure({"west": west.peer(quiet="200ms")} if change == "settings" else {})
             await agent.reload()
         assert before.streams == (), "what still came from it would count for the new settings"
         code, _ = await wire.ended()
         assert code is (grpc.StatusCode.UNAVAILABLE if change == "settings" else grpc.StatusCode.UNAUTHENTICATED)
         if change == "settings":
-            await agent.state("east", "imports", "live")
-            assert agent.agent.peerings["east"] is not before
-            assert set(west.imported("east")) == {"a.east.example"}
+            await agent.state("west", "imports", "live")
+            assert agent.agent.peerings["west"] is not before
+            assert set(east.imported("west")) == {"a.west.example"}
         else:
-            await eventually(lambda: not west.imported("east"), what="what came from it is withdrawn")
+            await eventually(lambda: not east.imported("west"), what="what came from it is withdrawn")
 
 
 async def test_changes_asked_for_at_the_same_time_are_made_one_after_the_other(west, east):
@@ -158,41 +158,41 @@ async def test_an_edited_or_deleted_import_is_mended(west, east, monkeypatch):
 
     async def owner(wire):
         for name in ("a", "b"):
-            await wire.send(upsert(service_two(f"{name}.east.example"), nonce=name))
+            await wire.send(upsert(service_two(f"{name}.west.example"), nonce=name))
         while await wire.receive() is not None:
             pass
 
-    west.configure({"east": east.peer()})
-    async with serving(east, west, v1alpha2=owner), running(west) as agent:
-        await agent.state("east", "imports", "live")
-        await eventually(lambda: len(west.imported("east")) == 2)
-        good = west.imported("east")
-        folder = west.folder / "mesh" / "imported" / "east"
-        (folder / "a.east.example.yaml").unlink()
-        edited = folder / "b.east.example.yaml"
+    east.configure({"west": west.peer()})
+    async with serving(west, east, v1alpha2=owner), running(east) as agent:
+        await agent.state("west", "imports", "live")
+        await eventually(lambda: len(east.imported("west")) == 2)
+        good = east.imported("west")
+        folder = east.folder / "mesh" / "imported" / "west"
+        (folder / "a.west.example.yaml").unlink()
+        edited = folder / "b.west.example.yaml"
         edited.write_text(edited.read_text().replace("192.0.2.7", "192.0.2.66"))
-        await eventually(lambda: west.imported("east") == good, what="both are as they were")
+        await eventually(lambda: east.imported("west") == good, what="both are as they were")
 
 
 async def test_until_all_local_names_are_known_nothing_is_imported(west, east):
     """A second registry that has not reported may have the name."""
 
     async def owner(wire):
-        await wire.send(upsert(service_two("a.east.example")))
+        await wire.send(upsert(service_two("a.west.example")))
         while await wire.receive() is not None:
             pass
 
-    (west.folder / "late").mkdir()
-    registries = {"west": {"kind": "file", "path": "mesh"}, "late": {"kind": "file", "path": "late"}}
-    west.configure({"east": east.peer()}, registries=registries)
-    async with serving(east, west, v1alpha2=owner), running(west, ready=False) as agent:
+    (east.folder / "late").mkdir()
+    registries = {"east": {"kind": "file", "path": "mesh"}, "late": {"kind": "file", "path": "late"}}
+    east.configure({"west": west.peer()}, registries=registries)
+    async with serving(west, east, v1alpha2=owner), running(east, ready=False) as agent:
         publishers = agent.agent.publishers
-        await eventually(lambda: publishers["west"].reported)
+        await eventually(lambda: publishers["east"].reported)
         assert not publishers["late"].reported
         assert agent.agent.importer.lanes[0].reconciler._local_known is False
-        (west.folder / "late" / "services").mkdir()
-        await agent.state("east", "imports", "live")
-        assert set(west.imported("east")) == {"a.east.example"}
+        (east.folder / "late" / "services").mkdir()
+        await agent.state("west", "imports", "live")
+        assert set(east.imported("west")) == {"a.west.example"}
 
 
 async def test_a_port_that_is_taken_is_an_error_with_its_mend(west):
