@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pluggy
@@ -73,12 +74,13 @@ class Agents:
         return self._watching[-1]
 
     def stop_all(self) -> None:
-        """Tidy up."""
-        for watching in self._watching:
-            if watching.error is None:
-                watching.end(30)
-        for agent in list(self._open):
-            self.stop(agent)
+        """Tidy up: the watches first; what fails keeps nothing else from being closed."""
+        with ExitStack() as rest:
+            for agent in list(self._open):
+                rest.callback(self.stop, agent)
+            for watching in self._watching:
+                if watching.error is None:
+                    rest.callback(watching.end, 30)
 
 
 def imports_of(agent: pluggy.HookRelay) -> dict[ImportKey, StandingImport]:

@@ -12,6 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pluggy
@@ -77,11 +78,13 @@ class Candidate:
 
     def end(self, seconds: float) -> bool:
         """Stop it, wait, and close the adapter; whether it ended in time."""
-        self.stop()
-        self._thread.join(seconds)
-        if not self._closed:
-            self._closed = True
-            self.hooks.coordinator_close()
+        try:
+            self.stop()
+        finally:
+            self._thread.join(seconds)
+            if not self._closed:
+                self._closed = True
+                self.hooks.coordinator_close()
         return self.ended
 
 
@@ -109,9 +112,10 @@ class Candidates:
         return self.all[-1]
 
     def end_all(self) -> None:
-        """Tidy up."""
-        while self.all:
-            self.all.pop().end(2.0)
+        """Tidy up; what fails keeps no other from giving its lead up."""
+        with ExitStack() as rest:
+            while self.all:
+                rest.callback(self.all.pop(0).end, 2.0)
 
 
 class CoordinatorStage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pluggy
@@ -54,16 +55,21 @@ class GatewayAgents:
             assert manager.hook.gateway_trust(trust=self._backend.trust(*peers)) is True
         return manager.hook
 
-    def restart(self, agent: pluggy.HookRelay, *peers: str) -> pluggy.HookRelay:
-        """Close an adapter and open another for the same agent."""
+    def stop(self, agent: pluggy.HookRelay) -> None:
+        """Close an adapter."""
         self._open.remove(agent)
         agent.gateway_close()
+
+    def restart(self, agent: pluggy.HookRelay, *peers: str) -> pluggy.HookRelay:
+        """Close an adapter and open another for the same agent."""
+        self.stop(agent)
         return self.start(*peers)
 
     def stop_all(self) -> None:
-        """Tidy up."""
-        while self._open:
-            self._open.pop().gateway_close()
+        """Tidy up; what fails keeps nothing else from being closed."""
+        with ExitStack() as rest:
+            for agent in list(self._open):
+                rest.callback(self.stop, agent)
 
 
 class GatewayStage:
