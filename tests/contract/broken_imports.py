@@ -14,6 +14,12 @@ from hamlet_core.api import (
 from hamlet_core.api.testing.memory import MemoryAdapter
 
 
+def names_to_free(changes):
+    """The names that removals are about, and no write."""
+    written = {each.service.local_name for each in changes if isinstance(each, WriteImport)}
+    return {each.local_name for each in changes if isinstance(each, RemoveImport)} - written
+
+
 class Forgetful(MemoryAdapter):
     def __init__(self, backend, context):
         super().__init__(backend, context)
@@ -82,15 +88,26 @@ class OnlyFewer(MemoryAdapter):
 
 
 class RemovesByName(MemoryAdapter):
-    """Takes out what stands under the name, whoever wrote it."""
+    """Takes out what others have under the name."""
 
     @hookimpl
     def registry_apply(self, changes):
         outcomes = super().registry_apply(changes)
-        names = [change.local_name for change in changes if isinstance(change, RemoveImport)]
-        for name in names:
-            if not any(isinstance(change, WriteImport) and change.service.local_name == name for change in changes):
-                self.backend.by_name.pop(name, None)
+        for name in names_to_free(changes):
+            if name in self.backend.by_name and not self._ours(self.backend.by_name[name]):
+                del self.backend.by_name[name]
+        return outcomes
+
+
+class RemovesAnyOfOurs(MemoryAdapter):
+    """Takes out what we have under the name, whatever its key."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        outcomes = super().registry_apply(changes)
+        for name in names_to_free(changes):
+            if name in self.backend.by_name and self._ours(self.backend.by_name[name]):
+                del self.backend.by_name[name]
         return outcomes
 
 
@@ -221,6 +238,40 @@ class WriteClearsMark(MemoryAdapter):
         return super().registry_apply(changes)
 
 
+class OneBackAllBack(MemoryAdapter):
+    @hookimpl
+    def registry_mark_peer(self, peer, lost_since):
+        if lost_since is None:
+            for each in [each for each in self.backend.lost if each[:2] == self._peer("")[:2]]:
+                del self.backend.lost[each]
+        return super().registry_mark_peer(peer, lost_since)
+
+
+class LostToAll(MemoryAdapter):
+    """A mark for each peer, whoever has lost it."""
+
+    def _peer(self, peer):
+        return ("", "", peer)
+
+    def _ours(self, entry):
+        mark = entry.mark
+        return mark is not None and (mark.trust_domain, mark.registry) == super()._peer("")[:2]
+
+
+class MarksNowhere(MemoryAdapter):
+    """Says that it has marked what it could not."""
+
+    @hookimpl
+    def registry_mark_peer(self, peer, lost_since):
+        return self.backend.down or self.backend.denied or super().registry_mark_peer(peer, lost_since)
+
+
+class MarksWithoutRights(MemoryAdapter):
+    @hookimpl
+    def registry_mark_peer(self, peer, lost_since):
+        return self.backend.denied or super().registry_mark_peer(peer, lost_since)
+
+
 class AnswersNone(MemoryAdapter):
     @hookimpl
     def registry_mark_peer(self, peer, lost_since):
@@ -245,6 +296,7 @@ FAULTS = {
     "test_r6_two_imports_can_swap_their_names": [WritesOnce],
     "test_r6_there_is_one_outcome_for_each_change_in_order": [Backwards],
     "test_r6_what_is_removed_leaves_nothing_behind": [LeavesMoved],
+    "test_r6_a_removal_takes_out_its_own_import_alone": [RemovesAnyOfOurs],
     "test_r6_a_thousand_imports_in_one_batch": [OnlyFewer],
     "test_r7_an_entry_of_someone_else_is_left_alone_and_named": [TakesWhatIsThere, RemovesByName, NamesNobody],
     "test_r7_what_an_agent_wrote_is_not_anothers": [TakesWhatIsThere, DropsTheMark, RemovesByName],
@@ -257,6 +309,9 @@ FAULTS = {
     "test_r8_whatever_its_size_a_change_is_applied_or_refused_alone": [LargeIsRetried, LargeFailsAll],
     "test_r9_a_lost_peer_is_known_after_a_restart_and_its_imports_stay": [MarksInMemory],
     "test_r9_a_peer_that_is_back_has_no_mark": [MarkStays],
+    "test_r9_a_peer_that_is_back_leaves_the_mark_of_another": [OneBackAllBack],
+    "test_r9_a_peer_that_one_agent_has_lost_is_not_lost_to_another": [LostToAll],
+    "test_r9_a_mark_is_not_said_to_stand_that_could_not_be_made": [MarksNowhere, MarksWithoutRights],
     "test_r9_a_write_leaves_the_mark_of_a_lost_peer": [WriteClearsMark],
     "test_r9_a_peer_without_entries_is_marked_or_not_but_never_fails": [AnswersNone],
 }

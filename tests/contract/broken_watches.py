@@ -206,6 +206,28 @@ class LeavesThreads(MemoryAdapter):
         threading.Thread(target=backend.over.wait, daemon=True).start()
 
 
+class LeavesThreadsInAnOutage(MemoryAdapter):
+    """Ends its watch, but not what reads for it."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        try:
+            yield from super().registry_watch(stop)
+        except RegistryUnavailable:
+            threading.Thread(target=self.backend.over.wait, daemon=True).start()
+            raise
+
+
+class LeavesSocketsInAnOutage(MemoryAdapter):
+    @hookimpl
+    def registry_watch(self, stop):
+        try:
+            yield from super().registry_watch(stop)
+        except RegistryUnavailable:
+            self.backend.left += os.pipe()
+            raise
+
+
 class LeavesSockets(MemoryAdapter):
     def __init__(self, backend, context):
         super().__init__(backend, context)
@@ -235,6 +257,10 @@ FAULTS = {
     "test_r3_a_check_reports_missing_rights_and_does_not_raise": [DeniedFailsCheck, AsksForNoRights],
     "test_r4_a_watch_ends_when_told_to_and_leaves_no_thread": [NeverStops],
     "test_r4_a_watch_that_is_told_to_stop_before_it_begins_ends": [StopsOnlyLater],
+    "test_r4_a_watch_that_an_outage_ends_leaves_no_thread_and_no_socket": [
+        LeavesThreadsInAnOutage,
+        LeavesSocketsInAnOutage,
+    ],
     "test_r4_an_agent_that_is_closed_leaves_no_thread_and_no_socket": [LeavesThreads, LeavesSockets],
 }
 GROSS = frozenset({OneLess, NoChanges, LateToFollow, ImportsAsLocal, NeverStops})

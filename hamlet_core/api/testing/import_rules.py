@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hamlet_core.api import ImportedService, RemoveImport, Status, WriteImport
+from hamlet_core.api import HamletError, ImportedService, RegistryUnavailable, RemoveImport, Status, WriteImport
 from hamlet_core.api.testing.agents import Agents, apply, digests_of, imports_of, names_and_digests_of, remove, write
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.stage import RegistryStage
@@ -149,6 +150,13 @@ class ImportRules(RegistryStage):
         remove(agent, *services)
         assert imports_of(agent) == {}
         assert dict(backend.entries()) == empty
+
+    def test_r6_a_removal_takes_out_its_own_import_alone(self, agents: Agents) -> None:
+        agent = agents.start()
+        one, other, unknown = self.imported("stock"), self.imported("mail"), self.imported("unknown")
+        write(agent, one, other)
+        apply(agent, RemoveImport(unknown.key, other.local_name))
+        assert digests_of(agent) == {each.key: each.digest for each in (one, other)}
 
     def test_r6_a_thousand_imports_in_one_batch(self, agents: Agents) -> None:
         services = [self.imported(f"service-{number}", address="203.0.113.7") for number in range(1000)]
@@ -289,6 +297,47 @@ class ImportRules(RegistryStage):
         agent.registry_mark_peer(peer=self.names.peer, lost_since=None)
         assert dict(backend.entries()) == before
         assert imports_of(agents.restart(agent))[service.key].lost_since is None
+
+    def test_r9_a_peer_that_is_back_leaves_the_mark_of_another(self, agents: Agents) -> None:
+        back, lost = self.imported("stock"), self.imported("stock", self.names.other_peer)
+        agent = agents.start()
+        write(agent, back, lost)
+        for each in (back, lost):
+            agent.registry_mark_peer(peer=each.peer, lost_since=LOST)
+        agent.registry_mark_peer(peer=back.peer, lost_since=None)
+        standing = imports_of(agents.restart(agent))
+        assert {key: each.lost_since for key, each in standing.items()} == {back.key: None, lost.key: LOST}
+
+    @pytest.mark.parametrize(
+        "another",
+        ["trust_domain", "registry"],
+        ids=["of another trust domain", "of another registry"],
+    )
+    def test_r9_a_peer_that_one_agent_has_lost_is_not_lost_to_another(self, agents: Agents, another: str) -> None:
+        identity = {another: getattr(self.names, f"other_{another}")}
+        service = self.imported("stock")
+        agent = agents.start()
+        write(agent, service)
+        for ours, others in ((LOST, None), (None, LOST)):
+            agent.registry_mark_peer(peer=self.names.peer, lost_since=ours)
+            agents.stop(agent)
+            agent = agents.start(**identity)
+            apply(agent, WriteImport(self.imported("mail")))
+            with contextlib.suppress(HamletError):  # a registry may have no place for a mark of each agent
+                agent.registry_mark_peer(peer=self.names.peer, lost_since=others)
+            agents.stop(agent)
+            agent = agents.start()
+            assert imports_of(agent)[service.key].lost_since == ours
+
+    def test_r9_a_mark_is_not_said_to_stand_that_could_not_be_made(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        agent = agents.start()
+        write(agent, self.imported("stock"))
+        with backend.outage(), pytest.raises(RegistryUnavailable):
+            agent.registry_mark_peer(peer=self.names.peer, lost_since=LOST)
+        with backend.deny() or backend.outage(), pytest.raises(RegistryUnavailable):
+            agent.registry_mark_peer(peer=self.names.peer, lost_since=LOST)
 
     def test_r9_a_write_leaves_the_mark_of_a_lost_peer(self, agents: Agents) -> None:
         agent = agents.start()

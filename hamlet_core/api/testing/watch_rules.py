@@ -230,6 +230,25 @@ class WatchRules(RegistryStage):
         watching = Watching(agents.start(), stop=stop)
         watching.end(self.stop_deadline)
 
+    def test_r4_a_watch_that_an_outage_ends_leaves_no_thread_and_no_socket(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        several = [agents.start() for _ in range(5)]
+
+        def live() -> None:
+            watches = [agents.watch(agent) for agent in several]
+            for watching in watches:
+                watching.until(lambda _: True, self.deadline)
+            with backend.outage():
+                for watching in watches:
+                    if watching.settled(lambda _: False, self.deadline):
+                        watching.end(self.stop_deadline)  # that it goes on is for R3
+
+        live()  # what an agent or a library keeps for good is there now
+        before = held()
+        live()
+        assert grown(before, len(several), self.stop_deadline) == {}, f"left behind by {len(several)} watches"
+
     def test_r4_an_agent_that_is_closed_leaves_no_thread_and_no_socket(self, agents: Agents) -> None:
         def live() -> None:
             agent = agents.start()
