@@ -6,8 +6,10 @@ import time
 from dataclasses import replace
 
 from hamlet_core.api import (
+    LocalService,
     Outcome,
     RegistryUnavailable,
+    Remove,
     Severity,
     Snapshot,
     Status,
@@ -41,6 +43,41 @@ class NoChanges(MemoryAdapter):
         for batch in super().registry_watch(stop):
             if isinstance(batch, Snapshot):
                 yield batch
+
+
+class EndpointsAlone(MemoryAdapter):
+    """Loses whatever else a service has."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        def bare(service):
+            return LocalService(name=service.name, ports=(), endpoints=service.endpoints)
+
+        for batch in super().registry_watch(stop):
+            if isinstance(batch, Snapshot):
+                yield Snapshot(tuple(map(bare, batch.services)))
+            else:
+                yield tuple(Upsert(bare(each.service)) if isinstance(each, Upsert) else each for each in batch)
+
+
+class ChangesOfEndpointsAlone(MemoryAdapter):
+    """Takes a service for the same as long as its endpoints are."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        known = {}
+        for batch in super().registry_watch(stop):
+            if isinstance(batch, Snapshot):
+                known = {each.name: each.endpoints for each in batch.services}
+                yield batch
+                continue
+            for change in batch:
+                if isinstance(change, Remove):
+                    known.pop(change.name, None)
+                    yield (change,)
+                elif known.get(change.service.name) != change.service.endpoints:
+                    known[change.service.name] = change.service.endpoints
+                    yield (change,)
 
 
 class ImportsAsLocal(MemoryAdapter):
@@ -238,6 +275,7 @@ FAULTS = {
     "test_r1_first_comes_a_snapshot_of_all_local_services": [NoSnapshot, OneLess],
     "test_r1_an_empty_registry_yields_an_empty_snapshot": [NoSnapshot],
     "test_r1_services_that_come_change_and_go_are_seen": [NoChanges],
+    "test_r1_a_service_is_reported_as_it_was_registered": [EndpointsAlone, ChangesOfEndpointsAlone],
     "test_r1_each_watch_begins_with_a_snapshot": [NoSnapshot],
     "test_r1_what_changes_while_a_watch_begins_is_not_lost": [LateToFollow],
     "test_r2_imports_are_never_reported_as_local": [ImportsAsLocal],

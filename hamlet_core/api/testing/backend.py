@@ -24,6 +24,14 @@ class RegistryBackend(ABC):
     def add_local(self, service: LocalService) -> str:
         """Register a service of the mesh, or replace it; return the name the adapter must report it under."""
 
+    def reported(self, service: LocalService) -> LocalService:
+        """What the adapter must report of `service`, its name aside: all of it, unless a registry cannot hold it all.
+
+        One that has no place for descriptions, say, returns the service without. Labels of the registry's own may
+        be reported beside these.
+        """
+        return service
+
     @abstractmethod
     def remove_local(self, name: str) -> None:
         """Deregister the service that was added with this `LocalService.name`."""

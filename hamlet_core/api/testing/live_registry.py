@@ -43,6 +43,10 @@ class LiveRegistryBackend(RegistryBackend):
         self._local.add(service.name)
         return hands.add_local(service)
 
+    def reported(self, service: LocalService) -> LocalService:
+        """What of it the registry can hold."""
+        return (self._hands or missing("registers a service")).reported(service)
+
     def remove_local(self, name: str) -> None:
         """Deregister one."""
         (self._hands or missing("deregisters a service")).remove_local(name)

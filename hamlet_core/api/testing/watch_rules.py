@@ -8,10 +8,24 @@ import contextlib
 import threading
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from hamlet_core.api import Batch, RegistryUnavailable, Remove, Severity, Snapshot, Status, Stop, WriteImport
+from hamlet_core.api import (
+    Batch,
+    Endpoint,
+    LocalService,
+    Protocol,
+    RegistryUnavailable,
+    Remove,
+    ServicePort,
+    Severity,
+    Snapshot,
+    Status,
+    Stop,
+    WriteImport,
+)
 from hamlet_core.api.testing.agents import Agents, apply, digests_of, write
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.leaks import grown, held
@@ -52,6 +66,26 @@ class WatchRules(RegistryStage):
         backend.remove_local(self.names.local("orders"))
         state = watching.until(lambda state: name not in state, self.deadline)
         assert len(state) == 1
+
+    def test_r1_a_service_is_reported_as_it_was_registered(self, backend: RegistryBackend, agents: Agents) -> None:
+        service = self.local("orders")
+        changed = replace(
+            service,
+            ports=(ServicePort(name="grpc", port=9090, protocol=Protocol.GRPC),),
+            endpoints=(Endpoint(address="10.0.0.5", port=9090),),
+            description="Who ordered what",
+            tags=("canary", "v2"),
+            labels={"team": "shop", "tier": "gold"},
+        )
+        name = backend.add_local(service)
+        watching = agents.watch(agents.start())
+        seen = watching.until(len, self.deadline)[name]
+        assert is_reported(backend.reported(service), seen), f"{service} was registered, and {seen} reported"
+        backend.add_local(changed)
+        watching.until(lambda state: is_reported(backend.reported(changed), state.get(name)), self.deadline)
+        last = replace(changed, description="Who paid for what")
+        backend.add_local(last)
+        watching.until(lambda state: is_reported(backend.reported(last), state.get(name)), self.deadline)
 
     def test_r1_each_watch_begins_with_a_snapshot(self, backend: RegistryBackend, agents: Agents) -> None:
         agent = agents.start()
@@ -265,6 +299,22 @@ class WatchRules(RegistryStage):
         for _ in range(times):
             live()
         assert grown(before, times, self.stop_deadline) == {}, f"left behind after {times} agents came and went"
+
+
+def is_reported(wanted: LocalService, seen: LocalService | None) -> bool:
+    """Whether all that is wanted of a service is seen.
+
+    Its name, the order of its tags, labels of the registry's own, and how the endpoints of a single port are
+    labelled, are for the adapter to say.
+    """
+    return seen is not None and _plain(seen) == _plain(wanted) and wanted.labels.items() <= seen.labels.items()
+
+
+def _plain(service: LocalService) -> LocalService:
+    endpoints = service.endpoints
+    if len(service.ports) == 1:
+        endpoints = tuple(replace(each, labels=()) for each in endpoints)
+    return replace(service, name="", tags=tuple(sorted(service.tags)), endpoints=endpoints, labels={})
 
 
 def withdrawn(batches: Iterable[Batch], names: Collection[str]) -> set[str]:

@@ -64,7 +64,11 @@ class ConsulBackend(RegistryBackend):
             "Address": endpoint.address,
             "Port": endpoint.port,
             "Tags": list(service.tags),
-            "Meta": {**service.labels, self.options.protocol_key: port.protocol.lower()},
+            "Meta": {
+                **service.labels,
+                "description": service.description,
+                self.options.protocol_key: port.protocol.lower(),
+            },
         }
         check = {
             "CheckID": f"alive-{service.name}",
