@@ -28,7 +28,7 @@ to standard error; colours only on a terminal, and never where `NO_COLOR` is set
 | 0 | it went well |
 | 1 | it found errors, or was refused |
 | 2 | the command line or the configuration is wrong |
-| 3 | no agent answers |
+| 3 | no agent answers, or no backend |
 | 4 | a fault of Hamlet itself, or of a plugin; `hamlet --debug` shows the traceback |
 | 130 | interrupted |
 

@@ -46,14 +46,14 @@ EXITS: Mapping[int, tuple[str, str]] = {
         "Mend the option, or the file and line that it names; `hamlet config check` names all of them at once.",
     ),
     Exit.UNREACHABLE: (
-        "No agent answers on the admin socket.",
-        "Start it with `hamlet run`, name its configuration with `-c`, and be the user that it runs as.",
+        "No agent answers on the admin socket, or the backend of an adapter cannot be reached.",
+        "Start the agent with `hamlet run`, name its configuration with `-c`, and be its user; or start the backend.",
     ),
     Exit.INTERNAL: (
         "A fault of Hamlet itself, or of a plugin.",
         "Run it again with `hamlet --debug` and report it with the traceback.",
     ),
-    130: ("Interrupted with Ctrl-C.", "Nothing: what a command was doing is not half done."),
+    130: ("Interrupted with Ctrl-C.", "Nothing: what a command was doing is not half done, or it has said what is."),
 }
 """Every exit code: what it means, and what to do."""
 

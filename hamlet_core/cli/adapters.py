@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import shlex
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +75,13 @@ Then replace store.py with the real registry, and tests/backend.py with what oth
     )
 
 
+def _number(_ctx: click.Context, _option: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # it is in every range
+        message = "nan is no number of seconds"
+        raise click.BadParameter(message)
+    return value
+
+
 @click.command("verify-adapter")
 @click.argument("kind")
 @click.option(
@@ -94,7 +103,8 @@ Then replace store.py with the real registry, and tests/backend.py with what oth
 @click.option("--partial", is_flag=True, help="End with 0 also when checks could not be run, if none failed.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0.1, max=86_400),
+    callback=_number,
     default=300.0,
     show_default=True,
     metavar="SECONDS",
@@ -144,12 +154,16 @@ def verify_adapter(
     need it are not run. With a backend, nobody else should write there meanwhile, and an agent that publishes
     whatever it finds would publish those services.
 
+    Ctrl-C and SIGTERM end the run once what the checks have made is taken out again; a second one ends it at once.
+    What is left then is named, and taken out at the beginning of the next run.
+
     \b
     Exit codes:
-      0  every check passed, or does not apply to a backend in use
-      1  a check failed, could not be run (see --partial), or something was left behind; an agent runs
-      2  the command line or the configuration is wrong
-      3  whether an agent leads the gateway could not be asked
+      0    every check passed, or does not apply to a backend in use
+      1    a check failed, could not be run (see --partial), or something was left behind; an agent runs
+      2    the command line or the configuration is wrong
+      3    a backend cannot be reached, or it could not be asked whether an agent leads the gateway
+      130  it was interrupted
 
     \b
     For example:
@@ -191,7 +205,8 @@ def verify_adapter(
 
 def _sections(found: Sequence[Subject], question: str, seconds: float) -> list[Section]:
     """Verify one after the other, once all backends are made and the question, if there is one, is answered."""
-    from hamlet_core.api.testing.live import verify
+    from hamlet_core.api.testing.live import require_reach, verify
+    from hamlet_core.api.testing.live_role import attempt
     from hamlet_core.cli.verification import Section
 
     waiting: deque[LiveRole] = deque()
@@ -200,13 +215,32 @@ def _sections(found: Sequence[Subject], question: str, seconds: float) -> list[S
         waiting.extend(each.live() for each in found)
         if question:
             click.confirm(question, abort=True, err=True)
+        for each, live in zip(found, waiting, strict=True):
+            try:
+                require_reach(live, seconds=seconds)
+            except HamletError:
+                click.echo(f"{each.place}: its backend is not there, so nothing is verified", err=True)
+                raise
         for each in found:
-            done = verify(waiting.popleft(), told=_progress(each.place), seconds=seconds)
+            with _left_named(each.place):
+                done = verify(waiting.popleft(), told=_progress(each.place), seconds=seconds)
             sections.append(Section(place=each.place, backend=each.backend, done=done))
     finally:
         for live in waiting:
-            live.close()
+            for left in attempt("what was opened is not closed", live.close):
+                click.echo(left, err=True)
     return sections
+
+
+@contextlib.contextmanager
+def _left_named(place: Place) -> Iterator[None]:
+    """Where a run ends early, say what it has left behind."""
+    try:
+        yield
+    except BaseException as error:
+        for note in getattr(error, "__notes__", ["nothing is left behind"]):
+            click.echo(f"{place}: {note}", err=True)
+        raise
 
 
 def _question(found: Sequence[Subject], path: Path) -> str:
@@ -237,6 +271,9 @@ def _require_pytest() -> None:
     except ImportError as error:
         message = "the checks need pytest, which is not installed"
         raise HamletError(message, mend="pip install 'hamlet-core[testing]'") from error
+    if not __debug__:
+        message = "the checks are assertions, which Python leaves out where it is told to optimize"
+        raise HamletError(message, mend="run it without PYTHONOPTIMIZE, and without the option -O of python")
     if pytest.version_tuple[:2] < (8, 4):
         message = f"the checks need pytest 8.4 or newer; {pytest.__version__} is installed"
         raise HamletError(message, mend="pip install --upgrade 'hamlet-core[testing]'")

@@ -14,7 +14,7 @@ class Exit(IntEnum):
     USAGE = 2
     """The command line or the configuration is wrong."""
     UNREACHABLE = 3
-    """No agent answers."""
+    """No agent answers, or no backend."""
     INTERNAL = 4
     """A fault of Hamlet itself, or of a plugin."""
 
@@ -22,12 +22,19 @@ class Exit(IntEnum):
 def code_of(error: Exception) -> Exit:
     """The exit code for an error that ended a command."""
     # Imported here: the first error is soon enough, and `hamlet --help` stays fast.
-    from hamlet_core.api.errors import ConfigError, HamletError
+    from hamlet_core.api.errors import (
+        ConfigError,
+        CoordinatorUnavailable,
+        GatewayUnavailable,
+        HamletError,
+        RegistryUnavailable,
+    )
 
     if isinstance(error, ConfigError):
         return Exit.USAGE
     if isinstance(error, HamletError):
         from hamlet_core.agent.admin import AgentUnreachable
 
-        return Exit.UNREACHABLE if isinstance(error, AgentUnreachable) else Exit.FINDINGS
+        unreachable = (AgentUnreachable, RegistryUnavailable, GatewayUnavailable, CoordinatorUnavailable)
+        return Exit.UNREACHABLE if isinstance(error, unreachable) else Exit.FINDINGS
     return Exit.INTERNAL

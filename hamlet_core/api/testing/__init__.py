@@ -16,22 +16,9 @@ real certificates and connections on loopback, which lacks but the gateway.
 `CoordinatorContract` has those of `CoordinatorSpec`, over a `CoordinatorBackend`.
 """
 
-import pytest
+from hamlet_core.api.testing.rewritten import explain_assertions
 
-pytest.register_assert_rewrite(
-    *(
-        f"{__name__}.{module}"
-        for module in (
-            "agents",
-            "coordinator_contract",
-            "gateway_contract",
-            "gateway_stage",
-            "import_rules",
-            "watch_rules",
-            "watching",
-        )
-    )
-)
+explain_assertions()
 
 from hamlet_core.api.testing.backend import RegistryBackend  # noqa: E402 - after the line above, by its nature
 from hamlet_core.api.testing.contract import RegistryContract  # noqa: E402

@@ -16,6 +16,10 @@ def not_run(*, needs: str) -> NoReturn:
     `needs` ends the sentence "it needs …", for who could provide it: "the right to delete leases in hamlet". The
     report of `hamlet verify-adapter` says `not run` with this reason, pytest that the check was skipped. It is for
     what the place does not let a backend do; a backend that a plugin's own tests start can do everything.
+
+    `open` and whatever a check asks of the backend may call it, before anything is changed. What takes something
+    out again (`remove_...`, `close`) has left it behind when it calls it, and is reported so. Where a backend is made
+    there is no check yet: what is wrong there is a `ConfigError`.
     """
     pytest.skip(f"needs {needs}")
 

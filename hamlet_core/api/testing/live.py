@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from hamlet_core.api import CoordinatorUnavailable, GatewayUnavailable, RegistryUnavailable
 from hamlet_core.api.testing.left_out import IN_USE
-from hamlet_core.api.testing.live_role import LiveRole, attempt
+from hamlet_core.api.testing.live_role import LiveRole, attempt, within
+from hamlet_core.api.testing.rewritten import explain_assertions
 from hamlet_core.api.testing.rules import named
 
 _SUITE = Path(__file__).with_name("live_suite.py")
@@ -68,22 +70,41 @@ def verify(
     """Run every check against what `role` stands for, and close it; `told` hears of each check as it ends.
 
     A check that does not end within `seconds` has failed (a call that hangs is only ended on the main thread).
-    Leftovers of a run that was killed are removed first. It takes minutes on a slow backend, and must not be run
-    twice at the same time on one backend.
+    Leftovers of a run that was killed are removed first. What is raised, KeyboardInterrupt at Ctrl-C or SIGTERM
+    included, is raised once everything is taken out, with a note for each thing that could not be. It takes minutes
+    on a slow backend, and must not be run twice at the same time on one backend.
     """
     live = Live(role=role, told=told, seconds=seconds)
-    closed: list[str] = []
     try:
-        live.tidy(thoroughly=True)
-        with _within(seconds):
-            role.prepare()
-        _run(live)
-        live.tidy(thoroughly=True)
-    finally:
-        with _within(seconds):
-            closed += attempt("what the backend holds", role.close)
+        with _sigterm_interrupts():
+            try:
+                live.tidy(thoroughly=True)
+                with within(seconds):
+                    role.prepare()
+                _run(live)
+            finally:
+                live.end()
+    except BaseException as error:
+        for left in live.left:
+            error.add_note(f"left behind: {left}")
+        raise
     checks = sorted(live.checks.values(), key=lambda check: (check.rule[0], int(check.rule[1:])))
-    return Verification(checks=tuple(checks), left_behind=(*live.left, *closed))
+    return Verification(checks=tuple(checks), left_behind=tuple(live.left))
+
+
+def require_reach(role: LiveRole, *, seconds: float = 300.0) -> None:
+    """Raise what says so where the backend of `role` is not there: then the checks say nothing about the adapter.
+
+    It is `RegistryUnavailable`, `GatewayUnavailable` or `CoordinatorUnavailable`. Anything else that an adapter does
+    here is for the checks to tell.
+    """
+    try:
+        with within(seconds):
+            role.reach()
+    except (KeyboardInterrupt, RegistryUnavailable, GatewayUnavailable, CoordinatorUnavailable):
+        raise
+    except BaseException:  # noqa: BLE001 - see above
+        return
 
 
 def _run(live: Live) -> None:
@@ -122,20 +143,31 @@ class Live:
 
     def tidy(self, *, thoroughly: bool = False) -> None:
         """Take out what was made; note what could not be."""
-        with _within(self._seconds):
+        with within(self._seconds):
             self.left = list(dict.fromkeys(self.role.tidy(thoroughly=thoroughly)))
+
+    def end(self) -> None:
+        """Take everything out, and release what the role holds."""
+        self.left = ["what the checks have made, or a part of it: taking it out was interrupted"]
+        self.tidy(thoroughly=True)
+        with within(self._seconds):
+            self.left += attempt("what the backend holds", self.role.close)
+
+    def pytest_sessionstart(self) -> None:
+        """Import the checks anew: this process had them before pytest could explain their assertions."""
+        explain_assertions()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         """Let no check take for ever."""
-        with _within(self._seconds):
+        with within(self._seconds):
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """Leave nothing of a check to the next one."""
         try:
-            with _within(self._seconds):
+            with within(self._seconds):
                 return (yield)
         finally:
             self.tidy()
@@ -164,7 +196,12 @@ class Live:
 def _crash(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message) if crash is not None else report.longreprtext
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    reason = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    if reason != "AssertionError":
+        return reason
+    # It stands in a module that pytest does not rewrite, an adapter's for example: the line itself is all there is.
+    *_, line = ["", *(each for each in report.longreprtext.splitlines() if each.startswith(">"))]
+    return f"{reason}: {line.removeprefix('>').strip()}"
 
 
 def _skipped(report: pytest.TestReport) -> str:
@@ -173,23 +210,16 @@ def _skipped(report: pytest.TestReport) -> str:
 
 
 @contextlib.contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` out of whatever is under way after so long, a blocking call included."""
+def _sigterm_interrupts() -> Iterator[None]:
+    """Have SIGTERM interrupt the run as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():  # the others get no signals
         yield
         return
-
-    def late(*_: object) -> None:
-        message = f"it had not ended after {seconds:g} s"
-        raise TimeoutError(message)
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hamlet_core.api import AdapterContext
+import pluggy
+
+from hamlet_core.api import PROJECT, AdapterContext, CoordinatorSpec, Stop
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
 from hamlet_core.api.testing.coordinator_contract import Candidates
-from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing
+from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing, put
 from hamlet_core.api.testing.names import LIVE_NAMES
 
 USUAL_TTL = 15.0
@@ -26,7 +28,7 @@ class LiveCoordinatorBackend(CoordinatorBackend):
     def __init__(self, opens: Open, hands: CoordinatorBackend | None) -> None:
         self._opens = opens
         self._hands = hands
-        self._foreign: list[AdapterContext] = []
+        self._foreign: dict[str, AdapterContext] = {}
         self.ttl = USUAL_TTL if hands is None else hands.ttl
 
     def open(self, context: AdapterContext) -> object:
@@ -39,9 +41,8 @@ class LiveCoordinatorBackend(CoordinatorBackend):
 
     def add_foreign(self, context: AdapterContext) -> str:
         """Put something of others there; it is taken out after the check."""
-        name = (self._hands or missing("puts something of others in the way")).add_foreign(context)
-        self._foreign.append(context)
-        return name
+        hands = self._hands or missing("puts something of others in the way")
+        return put(self._foreign, f"mesh {context.mesh} of {context.trust_domain}", context, hands.add_foreign)
 
     def entries(self) -> Mapping[str, object]:
         """List everything that stands."""
@@ -49,13 +50,14 @@ class LiveCoordinatorBackend(CoordinatorBackend):
 
     def tidy(self) -> Iterator[str]:
         """Take out what the hands made; yield what could not be, which is tried again the next time."""
-        for context in list(self._foreign):
-            what = f"something of others where mesh {context.mesh} of {context.trust_domain} is led"
-            assert self._hands is not None
+        if self._hands is None:
+            return
+        for mesh, context in list(self._foreign.items()):
+            what = f"something of others where {mesh} is led"
             left = list(attempt(what, self._hands.remove_foreign, context))
             yield from left
             if not left:
-                self._foreign.remove(context)
+                del self._foreign[mesh]
 
     def close(self) -> None:
         """Release what the hands hold."""
@@ -70,11 +72,24 @@ class LiveCoordinator(LiveRole):
 
     def __init__(self, opens: Open, directory: Path, hands: CoordinatorBackend | None = None) -> None:
         self.backend = LiveCoordinatorBackend(opens, hands)
-        self._directory = directory
+        self.directory = directory
 
-    def candidates(self) -> Candidates:
-        """Agents that would lead."""
-        return Candidates(self.backend, self._directory, LIVE_NAMES)
+    def reach(self) -> None:
+        """See `LiveRole`: the first word of an agent that would lead."""
+        context = Candidates(self.backend, self.directory, LIVE_NAMES).context()
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(CoordinatorSpec)
+        manager.register(self.backend.open(context))
+        stop = Stop()
+        try:
+            lead = manager.hook.coordinator_lead(stop=stop)
+            try:
+                next(lead, None)
+            finally:
+                stop.set()
+                lead.close()
+        finally:
+            manager.hook.coordinator_close()
 
     def tidy(self, *, thoroughly: bool = False) -> Iterator[str]:
         """See `LiveRole`; a lead is given up by who had it, or runs out."""

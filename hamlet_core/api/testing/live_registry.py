@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
+
 from hamlet_core.api import AdapterContext, AdapterError, ImportedService, LocalService, RemoveImport, Status
 from hamlet_core.api.testing.agents import Agents
 from hamlet_core.api.testing.backend import RegistryBackend
-from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing
+from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing, put
 from hamlet_core.api.testing.names import LIVE_NAMES
 
 AGENTS = (
@@ -30,7 +32,7 @@ class LiveRegistryBackend(RegistryBackend):
     def __init__(self, opens: Open, hands: RegistryBackend | None) -> None:
         self._opens = opens
         self._hands = hands
-        self._local: set[str] = set()
+        self._local: dict[str, LocalService] = {}
         self._foreign: dict[str, ImportedService] = {}
 
     def open(self, context: AdapterContext) -> object:
@@ -40,8 +42,7 @@ class LiveRegistryBackend(RegistryBackend):
     def add_local(self, service: LocalService) -> str:
         """Register a service; it is taken out after the check."""
         hands = self._hands or missing("registers a service")
-        self._local.add(service.name)
-        return hands.add_local(service)
+        return put(self._local, service.name, service, hands.add_local)
 
     def reported(self, service: LocalService) -> LocalService:
         """What of it the registry can hold."""
@@ -50,13 +51,12 @@ class LiveRegistryBackend(RegistryBackend):
     def remove_local(self, name: str) -> None:
         """Deregister one."""
         (self._hands or missing("deregisters a service")).remove_local(name)
-        self._local.discard(name)
+        self._local.pop(name, None)
 
     def add_foreign(self, service: ImportedService) -> str:
         """Put an entry of others there; it is taken out after the check."""
-        name = (self._hands or missing("makes an entry of others")).add_foreign(service)
-        self._foreign[service.local_name] = service
-        return name
+        hands = self._hands or missing("makes an entry of others")
+        return put(self._foreign, service.local_name, service, hands.add_foreign)
 
     def edit_import(self, service: ImportedService) -> None:
         """Edit an import."""
@@ -81,7 +81,8 @@ class LiveRegistryBackend(RegistryBackend):
         for name in sorted(self._local):
             left = list(attempt(f"local service {name}", self._hands.remove_local, name))
             yield from left
-            self._local -= set() if left else {name}
+            if not left:
+                del self._local[name]
         for name, service in sorted(self._foreign.items()):
             left = list(attempt(f"entry of others {name}", self._hands.remove_foreign, service))
             yield from left
@@ -101,21 +102,24 @@ class LiveRegistry(LiveRole):
 
     def __init__(self, opens: Open, directory: Path, hands: RegistryBackend | None = None) -> None:
         self.backend = LiveRegistryBackend(opens, hands)
-        self._directory = directory
-        self._started: set[tuple[str, str]] = set()
+        self.directory = directory
+        self.started: set[tuple[str, str]] = set()
+        """The agents that the checks have started, by trust domain and registry: their imports are taken out."""
 
-    def agents(self) -> Agents:
-        """Agents whose imports are taken out with the rest."""
-        agents = Agents(self.backend, self._directory, LIVE_NAMES)
-        agents.started = self._started
-        return agents
+    def reach(self) -> None:
+        """See `LiveRole`."""
+        agents = Agents(self.backend, self.directory, LIVE_NAMES)
+        try:
+            agents.start().registry_imports()
+        finally:
+            agents.stop_all()
 
     def tidy(self, *, thoroughly: bool = False) -> Iterator[str]:
         """See `LiveRole`."""
-        for trust_domain, registry in sorted({*AGENTS} if thoroughly else self._started):
+        for trust_domain, registry in sorted({*AGENTS} if thoroughly else self.started):
             what = f"imports of {trust_domain} in {registry}"
             yield from attempt(what, self._withdraw, trust_domain, registry)
-        self._started.clear()
+        self.started.clear()
         yield from self.backend.tidy()
 
     def close(self) -> None:
@@ -123,9 +127,12 @@ class LiveRegistry(LiveRole):
         self.backend.close()
 
     def _withdraw(self, trust_domain: str, registry: str) -> None:
-        agents = Agents(self.backend, self._directory, LIVE_NAMES)
+        agents = Agents(self.backend, self.directory, LIVE_NAMES)
         try:
-            agent = agents.start(trust_domain=trust_domain, registry=registry)
+            try:
+                agent = agents.start(trust_domain=trust_domain, registry=registry)
+            except pytest.skip.Exception:  # nobody can open one here, so none has written anything
+                return
             standing = list(agent.registry_imports())
             if standing:
                 outcomes = agent.registry_apply(

@@ -1,4 +1,7 @@
-"""The suites that `hamlet_core.api.testing.live` hands to pytest; they are of no use without it."""
+"""The suites that `hamlet_core.api.testing.live` hands to pytest; they are of no use without it.
+
+Agents are made here, where the checks are imported as pytest has rewritten them, and not by the roles.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ class TestRegistry(RegistryContract):
     @pytest.fixture
     def agents(self, live: LiveRegistry) -> Iterator[Agents]:
         """Open adapters in the configuration's folder."""
-        agents = live.agents()
+        agents = Agents(live.backend, live.directory, LIVE_NAMES)
+        agents.started = live.started
         yield agents
         agents.stop_all()
 
@@ -51,7 +55,7 @@ class TestCoordinator(CoordinatorContract):
     @pytest.fixture
     def candidates(self, live: LiveCoordinator) -> Iterator[Candidates]:
         """Open adapters in the configuration's folder."""
-        candidates = live.candidates()
+        candidates = Candidates(live.backend, live.directory, LIVE_NAMES)
         yield candidates
         candidates.end_all()
 
@@ -70,7 +74,7 @@ class LiveGatewayStage(GatewayStage):
     @pytest.fixture
     def agents(self, live: LiveGateway) -> Iterator[GatewayAgents]:
         """Open adapters in the configuration's folder."""
-        agents = live.agents()
+        agents = GatewayAgents(live.backend, live.directory, LIVE_NAMES, key=live.key)
         yield agents
         agents.stop_all()
 

@@ -1,11 +1,13 @@
 """A plugin of all roles over backends in memory, whose options and environment say what is wrong with it."""
 
 import os
+import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
-from hamlet_core.api import AdapterOptions, AdapterType, ConfigError, Refused, hookimpl
-from hamlet_core.api.testing import MemoryCoordinator, MemoryGateway, MemoryGatewayBackend, MemoryRegistry
+from hamlet_core.api import AdapterOptions, AdapterType, ConfigError, Refused, WriteImport, hookimpl
+from hamlet_core.api.testing import MemoryCoordinator, MemoryGateway, MemoryGatewayBackend, MemoryRegistry, not_run
 from hamlet_core.api.testing.memory import MemoryAdapter
 from hamlet_core.api.testing.memory_gateway import MemoryGatewayAdapter
 
@@ -24,22 +26,33 @@ class Toy(MemoryAdapter):
     fault = ""
 
     @hookimpl
+    def registry_imports(self):
+        assert "asserts" not in self.fault
+        while "tries for ever" in self.fault:
+            with suppress(Exception):
+                threading.Event().wait()
+        return super().registry_imports()
+
+    @hookimpl
     def registry_apply(self, changes):
-        if self.fault == "forgets its mark":
+        if "forgets its mark" in self.fault:
             for change in changes:
                 self.backend.by_name.pop(getattr(change, "local_name", ""), None)
-        return super().registry_apply(changes)
+        outcomes = super().registry_apply(changes)
+        if "is interrupted" in self.fault and any(isinstance(change, WriteImport) for change in changes):
+            signal.raise_signal(signal.Signals[os.environ["SIGNAL"]])
+        return outcomes
 
     @hookimpl
     def registry_mark_peer(self, peer, lost_since):
-        if self.fault == "marks no peer":
+        if "marks no peer" in self.fault:
             return True
-        if self.fault == "hangs" and lost_since is not None:
+        if "hangs" in self.fault and lost_since is not None:
             threading.Event().wait()
         return super().registry_mark_peer(peer, lost_since)
 
     def _drop(self, key):
-        if self.fault != "takes nothing out":
+        if "takes nothing out" not in self.fault:
             super()._drop(key)
 
 
@@ -65,6 +78,7 @@ def open_registry(options, context):
     assert options.where.is_absolute()
     if options.fault == "does not open":
         raise ConfigError("it does not open")
+    memory.down = memory.down or options.fault == "is down"
     adapter = Toy(memory, context)
     adapter.fault = options.fault
     return adapter
@@ -157,6 +171,13 @@ def careless(options):
             raise OSError("it stays")
 
     return Careless(options)
+
+
+def reluctant(options):
+    hands = Clerk(options)
+    for name in os.environ["NOT_RUN"].split():
+        setattr(hands, name, lambda *_: not_run(needs="more rights"))
+    return hands
 
 
 def nobody(options):

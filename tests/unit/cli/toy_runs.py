@@ -6,6 +6,9 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+from hamlet_core.api import CoordinatorSpec, GatewaySpec, RegistrySpec
+from hamlet_core.api.testing import rules_of
+
 Verify = Callable[..., "subprocess.CompletedProcess[str]"]
 CONFIG = """\
 mesh: {name: west, domain: west.example, trust_domain: west.example}
@@ -16,9 +19,9 @@ registries:
 TOYS = "  toy: {kind: toy}\n"
 ALL = TOYS + "gateway: {kind: toy}\ncoordinator: {kind: toy}\n"
 RULES = {
-    "registry": {f"R{number}" for number in range(1, 10)},
-    "gateway": {f"G{number}" for number in range(1, 9)},
-    "coordinator": {f"C{number}" for number in range(1, 6)},
+    "registry": set(rules_of(RegistrySpec)),
+    "gateway": set(rules_of(GatewaySpec)),
+    "coordinator": set(rules_of(CoordinatorSpec)),
 }
 
 
