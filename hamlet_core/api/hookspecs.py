@@ -171,9 +171,10 @@ class AgentSpec:
 
     @hookspec
     def hamlet_commands(self) -> Iterable[click.Command]:
-        """Return commands to add to `hamlet`, each under its own name; an existing name is refused.
+        """Return commands to add to `hamlet`, each under its own name.
 
-        Plugins are asked only when a command is typed that `hamlet` does not have.
+        Plugins are asked only when a command is typed that `hamlet` does not have. What one of them gets wrong is
+        told by `hamlet plugins`, and takes nothing from the others; a name that two of them add is refused.
         """
 
     @hookspec

@@ -17,6 +17,8 @@ from hamlet_core.cli.settings import Settings
 
 # gRPC writes notes of its own to standard error, between our log lines; what matters of them we say ourselves.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# Pydantic looks for plugins of its own in every installed distribution, and fails where one of them is damaged.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 COMMANDS = {
     "init": Lazy("hamlet_core.cli.init:init", "Write a commented hamlet.yaml to start from."),

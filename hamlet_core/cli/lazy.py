@@ -56,9 +56,9 @@ class LazyGroup(click.Group):
         if ctx.resilient_parsing or cmd_name.startswith("-"):
             return None
         # Only a name that is not ours makes the plugins be loaded.
-        from hamlet_core.cli.plugins import added_commands
+        from hamlet_core.cli.plugins import added_command
 
-        return added_commands(self.lazy).get(cmd_name)
+        return added_command(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

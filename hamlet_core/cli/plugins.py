@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import replace
 
 import click
 from rich.console import Console
 
 from hamlet_core.api.errors import AdapterError
+from hamlet_core.cli import COMMANDS
 from hamlet_core.cli.output import emit, json_option, styled, table
-from hamlet_core.plugins.loader import PluginInfo, installed, load
+from hamlet_core.plugins.loader import PluginInfo, installed
 
 
 @click.command()
@@ -19,26 +20,29 @@ def plugins(*, as_json: bool) -> None:
 
     A plugin that nothing in the configuration names is not loaded by the agent, whatever its state.
     """
-    found = installed()
+    found = [_judged(each) for each in installed()]
     emit([_document(each) for each in found], lambda console: _show(console, found), as_json=as_json)
 
 
-def added_commands(taken: Collection[str]) -> dict[str, click.Command]:
-    """The commands that installed plugins add, by name; a plugin that cannot be used adds none.
+def added_command(name: str) -> click.Command | None:
+    """The command of this name that an installed plugin adds; a plugin that cannot be used adds none.
 
-    Raises `AdapterError` for a name that is among the `taken` or that two plugins add.
+    Raises `AdapterError` where two plugins add it.
     """
-    found: dict[str, click.Command] = {}
-    for plugin in installed():
-        if plugin.problem or "commands" not in plugin.provides:
-            continue
-        for command in load((), [plugin.name]).commands():
-            name = command.name or ""
-            if name in taken or name in found:
-                message = f"plugin {plugin.name!r} adds the command {name!r}, which is there already"
-                raise AdapterError(message, mend=f"uninstall {plugin.distribution}, or ask its authors to rename it")
-            found[name] = command
-    return found
+    found = [(plugin, command) for plugin in installed() for command in plugin.commands if command.name == name]
+    if len(found) > 1:
+        names = " and ".join(f"{plugin.name!r} of {plugin.distribution}" for plugin, _ in found)
+        message = f"the command {name!r} is added twice: by the plugins {names}"
+        raise AdapterError(message, mend="uninstall one of them, or ask its authors to rename it")
+    return found[0][1] if found else None
+
+
+def _judged(info: PluginInfo) -> PluginInfo:
+    """The plugin, and what is wrong with the names of its commands."""
+    taken = [repr(command.name) for command in info.commands if command.name in COMMANDS]
+    if not taken:
+        return info
+    return replace(info, problem=f"it adds {', '.join(taken)}, which hamlet has itself; that one is used")
 
 
 def _document(info: PluginInfo) -> dict[str, object]:

@@ -6,12 +6,13 @@ is named, and never otherwise. It opens no adapter.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import importlib.metadata
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pluggy
 
@@ -27,27 +28,30 @@ from hamlet_core.api import (
     Role,
     Wrapped,
 )
+from hamlet_core.plugins.discovery import Found, cause, discover, normal, one_line
 from hamlet_core.plugins.registration import register
 
 if TYPE_CHECKING:
     import click
 
-GROUP = "hamlet"
 _ROLES = get_args(Role)
+_OLDEST = 1
+"""The oldest version of the adapter API that is served; `API_VERSION` is the newest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
-    """One entry point of the group `hamlet`, for a person: what it provides, or why it cannot be used.
+    """One entry point of the group `hamlet`: what it provides, or why it, or a part of it, cannot be used.
 
-    `provides` lists roles (`registry`, `gateway`, `coordinator`), `wrappers` and `commands`; `problem` is an
-    empty string where there is none.
+    `provides` lists roles (`registry`, `gateway`, `coordinator`), `wrappers` and `commands`, which `commands`
+    has; `problem` is an empty string where there is none.
     """
 
     name: str
     distribution: str
     version: str
     provides: tuple[str, ...] = ()
+    commands: tuple[click.Command, ...] = ()
     summary: str = ""
     problem: str = ""
 
@@ -73,34 +77,11 @@ class Plugins:
             try:
                 answers = ask(adapter=adapter)
             except Exception as error:
-                message = f"plugin {name!r} failed to say what wraps {adapter.role} {adapter.name!r}: {_cause(error)}"
+                message = f"plugin {name!r} failed to say what wraps {adapter.role} {adapter.name!r}: {cause(error)}"
                 raise AdapterError(message) from error
             if answers:
                 found[name] = answers[0]
         return found
-
-    def commands(self) -> list[click.Command]:
-        """The commands that the loaded plugins add to `hamlet`; raises `AdapterError` when one fails to answer."""
-        try:
-            return [command for answer in self._manager.hook.hamlet_commands() for command in answer]
-        except Exception as error:
-            names = ", ".join(repr(name) for name, _ in self._manager.list_name_plugin())
-            message = f"plugin {names} failed to say which commands it adds: {_cause(error)}"
-            raise AdapterError(message) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """An entry point, and the distribution that declares it."""
-
-    name: str
-    distribution: str
-    version: str
-    entry_point: importlib.metadata.EntryPoint | None
-    problem: str = ""
-
-    def __str__(self) -> str:
-        return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
 
 def load(
@@ -116,15 +97,15 @@ def load(
     is broken, provided twice or made for a newer Hamlet; both say what to do in `mend`.
     """
     manager = _new_manager()
-    found = list(_discover())
+    found = list(discover())
     wanted: dict[Role, Collection[str]] = {"registry": kinds, "gateway": gateways, "coordinator": coordinators}
     types: dict[Role, dict[str, AdapterType]] = {role: {} for role in wanted}
     for name in sorted({*kinds, *gateways, *coordinators, *plugins}):
         roles = [role for role, names in wanted.items() if name in names]
-        candidates = [each for each in found if each.name == name]
+        candidates = _named(name, found)
         if not candidates:
-            raise _not_installed(name, _names(found, roles), f"{roles[0]} kind" if roles else "plugin")
-        for each in _load_one(manager, candidates):
+            raise _not_installed(name, found, _names(found, roles), f"{roles[0]} kind" if roles else "plugin")
+        for each in _load_one(manager, candidates)[1]:
             types[each.role][each.kind] = each
         for role in roles:
             if name not in types[role]:
@@ -138,20 +119,30 @@ def load(
 
 def installed() -> list[PluginInfo]:
     """Describe every plugin there is, by name; each is loaded to be sure, and none can disturb another."""
-    found = sorted(_discover(), key=lambda each: (each.name, each.distribution))
-    return [_describe(each, [other for other in found if other.name == each.name]) for each in found]
+    found = sorted(discover(), key=lambda each: (each.name, each.distribution))
+    return [_describe(each, _named(each.name, found)) for each in found]
 
 
-def _describe(each: _Found, namesakes: Sequence[_Found]) -> PluginInfo:
+def _named(name: str, found: Sequence[Found]) -> list[Found]:
+    """All that are called so and can be read; more than one is a mistake."""
+    return [each for each in found if each.name == name and each.entry_point is not None]
+
+
+def _describe(each: Found, namesakes: Sequence[Found]) -> PluginInfo:
     manager = _new_manager()
     provides: list[str] = []
+    commands: tuple[click.Command, ...] = ()
     summary = problem = ""
     try:
-        types = _load_one(manager, namesakes)
+        if each.entry_point is None:
+            raise AdapterError(each.problem, mend=each.mend)
+        module, types = _load_one(manager, namesakes)
         provides += [adapter.role for adapter in types]
         provides += ["wrappers"] if manager.hook.hamlet_wrappers.get_hookimpls() else []
-        provides += ["commands"] if manager.hook.hamlet_commands.get_hookimpls() else []
         summary = next((adapter.summary for adapter in types), "")
+        if manager.hook.hamlet_commands.get_hookimpls():
+            commands = _commands(each, manager, module)
+            provides.append("commands")
     except HamletError as error:
         problem = f"{error} ({error.mend})" if error.mend else str(error)
     return PluginInfo(
@@ -159,6 +150,7 @@ def _describe(each: _Found, namesakes: Sequence[_Found]) -> PluginInfo:
         distribution=each.distribution,
         version=each.version,
         provides=tuple(provides),
+        commands=commands,
         summary=summary,
         problem=problem,
     )
@@ -170,110 +162,118 @@ def _new_manager() -> pluggy.PluginManager:
     return manager
 
 
-def _discover() -> Iterator[_Found]:
-    """Every entry point of our group, distribution by distribution: one that is damaged hides no other.
-
-    (`importlib.metadata.entry_points` reads them all in one go and fails as a whole.)
-    """
-    seen: set[str] = set()
-    for distribution in importlib.metadata.distributions():
-        if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
-            continue
-        name, version = _identity(distribution)
-        if name.lower().replace("_", "-") in seen:  # the first on sys.path is the one that is imported
-            continue
-        seen.add(name.lower().replace("_", "-"))
-        try:
-            ours = [each for each in distribution.entry_points if each.group == GROUP]
-        except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to; it is reported
-            problem = f"the entry points of {name} {version} cannot be read: {_cause(error)}"
-            yield _Found(name=name, distribution=name, version=version, entry_point=None, problem=problem)
-            continue
-        for each in ours:
-            yield _Found(name=each.name, distribution=name, version=version, entry_point=each)
-
-
-def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
-    """Name and version; of an installation that lost its metadata, the name of what is left of it."""
-    name: str | None
-    version: str | None
-    try:
-        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
-    except Exception:  # noqa: BLE001 - newer Pythons raise where older ones return None
-        name = version = None
-    folder = str(getattr(distribution, "_path", "unknown")).rpartition("/")[2]
-    return name or folder.partition("-")[0] or "unknown", version or "(unknown version)"
-
-
-def _load_one(manager: pluggy.PluginManager, candidates: Sequence[_Found]) -> list[AdapterType]:
-    """Import and register the one plugin that `candidates` should be, and return its adapter types."""
+def _load_one(manager: pluggy.PluginManager, candidates: Sequence[Found]) -> tuple[object, list[AdapterType]]:
+    """Import and register the one plugin that `candidates` should be; return it and its adapter types."""
     first = candidates[0]
     if len(candidates) > 1:
         listed = " and ".join(f"{each.distribution} {each.version}" for each in candidates)
         message = f"plugin {first.name!r} is provided by {listed}"
         raise AdapterError(message, mend="uninstall all of them but one")
-    if first.entry_point is None:
-        raise AdapterError(first.problem, mend=f"pip install --force-reinstall {first.distribution}")
-    try:
+    assert first.entry_point is not None
+    with _faults_of(first, "cannot be imported", first.mend):
         module = first.entry_point.load()
-    except (Exception, SystemExit) as error:
-        message = f"{first} cannot be imported: {_cause(error)}"
-        raise AdapterError(message, mend=f"pip install --force-reinstall {first.distribution}") from error
-    register(manager, module, first.name, described=str(first))
-    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
+    hooks = register(manager, module, first.name, described=str(first))
+    if "hamlet_adapters" not in hooks:
+        return module, []
+    with _faults_of(first, "failed to say which adapters it provides"):
+        types = _answer(manager, module, "hamlet_adapters")
+        fault, mend = _fault(first, types)
+    if fault:
+        message = one_line(f"{first} {fault}")
+        raise AdapterError(message, mend=mend)
+    return module, types
+
+
+@contextlib.contextmanager
+def _faults_of(plugin: Found, failed: str, mend: str = "") -> Iterator[None]:
+    """Whatever its code raises is a fault of the plugin; what it prints is no part of what we print."""
     try:
-        answers = manager.subset_hook_caller("hamlet_adapters", others)()
-        types = [each for answer in answers for each in answer]
-        _validate(first, types)
-    except AdapterError:
-        manager.unregister(name=first.name)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
         raise
-    except Exception as error:
-        manager.unregister(name=first.name)
-        message = f"{first} failed to say which adapters it provides: {_cause(error)}"
-        raise AdapterError(message) from error
-    return types
+    except BaseException as error:
+        message = f"{plugin} {failed}: {cause(error)}"
+        raise AdapterError(message, mend=mend) from error
 
 
-def _validate(plugin: _Found, types: Sequence[object]) -> None:
-    """Refuse adapter types that break the contract of `AdapterType`; the version is looked at first."""
+def _answer(manager: pluggy.PluginManager, module: object, hook: str) -> list[Any]:
+    """What the plugin alone answers to a hook that wants a list."""
+    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
+    answers = manager.subset_hook_caller(hook, others)()
+    if not answers:  # pluggy leaves None out
+        message = f"{hook} returned None; a list is due"
+        raise TypeError(message)
+    return [each for answer in answers for each in answer]
+
+
+def _fault(plugin: Found, types: Sequence[object]) -> tuple[str, str]:
+    """How adapter types break the contract of `AdapterType`, and the mend; the version is looked at first."""
     for each in types:
         version = getattr(each, "api_version", None)
         if isinstance(version, int) and version > API_VERSION:
-            message = f"{plugin} is made for version {version} of the adapter API; this hamlet-core has {API_VERSION}"
-            raise AdapterError(message, mend="pip install --upgrade hamlet-core")
+            made = f"is made for version {version} of the adapter API; this hamlet-core has {API_VERSION}"
+            return made, "pip install --upgrade hamlet-core"
+        if isinstance(version, int) and version < _OLDEST:
+            made = f"is made for version {version} of the adapter API; this hamlet-core serves none before {_OLDEST}"
+            return made, f"pip install --upgrade {plugin.distribution}"
         if not isinstance(each, AdapterType):
-            message = f"{plugin} returns {each!r} from hamlet_adapters, which is no AdapterType"
-            raise AdapterError(message)
+            return f"returns {each!r} from hamlet_adapters, which is no AdapterType", ""
         if each.kind != plugin.name:
-            message = f"{plugin} provides an adapter of kind {each.kind!r}; the kind equals the entry point's name"
-            raise AdapterError(message)
-        if not (isinstance(each.options, type) and issubclass(each.options, AdapterOptions)):
-            message = f"{plugin}: the options of kind {each.kind!r}, {each.options!r}, are no AdapterOptions"
-            raise AdapterError(message)
-        if each.role not in _ROLES:
-            message = f"{plugin}: kind {each.kind!r} has the role {each.role!r}; there are {', '.join(_ROLES)}"
-            raise AdapterError(message)
+            return f"provides an adapter of kind {each.kind!r}; the kind equals the entry point's name", ""
+        wrong = {
+            "options": (
+                isinstance(each.options, type) and issubclass(each.options, AdapterOptions),
+                "a model of AdapterOptions",
+            ),
+            "role": (each.role in _ROLES, f"one of {', '.join(_ROLES)}"),
+            "open": (callable(each.open), "a function"),
+            "summary": (isinstance(each.summary, str), "a text"),
+            "api_version": (isinstance(version, int), "a number"),
+            "backend": (isinstance(each.backend, str), "module:factory"),
+        }
+        for attribute, (right, due) in wrong.items():
+            if not right:
+                return f"gives its kind {attribute}={getattr(each, attribute)!r}; {due} is due", ""
     roles = [each.role for each in types if isinstance(each, AdapterType)]
     for role in roles:
         if roles.count(role) > 1:
-            message = f"{plugin} provides the {role} of kind {plugin.name!r} {roles.count(role)} times"
-            raise AdapterError(message)
+            return f"provides the {role} of kind {plugin.name!r} {roles.count(role)} times", ""
+    return "", ""
 
 
-def _names(found: Sequence[_Found], roles: Sequence[Role]) -> list[str]:
+def _commands(plugin: Found, manager: pluggy.PluginManager, module: object) -> tuple[click.Command, ...]:
+    """The commands that it adds. Raises `AdapterError` for one that fails to say so, or adds what is none."""
+    import click
+
+    with _faults_of(plugin, "failed to say which commands it adds"):
+        commands = _answer(manager, module, "hamlet_commands")
+        fault = next((repr(each) for each in commands if not isinstance(each, click.Command) or not each.name), "")
+    if fault:
+        message = one_line(f"{plugin} returns {fault} from hamlet_commands, which is no click.Command with a name")
+        raise AdapterError(message)
+    return tuple(commands)
+
+
+def _names(found: Sequence[Found], roles: Sequence[Role]) -> list[str]:
     """What of `found` could be meant: all of it, or where there is a role, what has it; only loading it tells."""
     usable = {each.name for each in installed() if roles[0] in each.provides} if roles else None
-    return sorted({each.name for each in found if usable is None or each.name in usable})
+    sound = {each.name for each in found if each.entry_point is not None}
+    return sorted(sound if usable is None else sound & usable)
 
 
-def _not_installed(name: str, known: Sequence[str], what: str) -> ConfigError:
+def _not_installed(name: str, found: Sequence[Found], known: Sequence[str], what: str) -> ConfigError:
+    """Nobody provides it; what cannot be read may be what should."""
+    damaged = [each for each in found if each.entry_point is None]
     close = difflib.get_close_matches(name, known, n=1)
-    message = f"{what} {name!r} is not installed; installed: {', '.join(known) or 'none'}"
-    install = f"install the distribution that provides it, by convention `pip install hamlet-{name}`"
-    return ConfigError(message, mend=f"write {close[0]!r}" if close else install)
-
-
-def _cause(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    message = "; ".join(
+        [
+            f"{what} {name!r} is not installed; installed: {', '.join(known) or 'none'}",
+            *(each.problem for each in damaged),
+        ]
+    )
+    ways = [f"write {close[0]!r}"] if close else []
+    ways += [f"if it is of {each.distribution}: {each.mend}" for each in damaged]
+    if not close and normal(f"{PROJECT}-{name}") not in {normal(each.distribution) for each in damaged}:
+        ways.append(f"install the distribution that provides it, by convention `pip install {PROJECT}-{name}`")
+    return ConfigError(message, mend="; or ".join(ways))

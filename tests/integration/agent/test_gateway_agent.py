@@ -18,6 +18,7 @@ from hamlet_core.api.testing.memory_gateway import MemoryGateway
 from hamlet_core.config import load
 from hamlet_core.identity import authority
 from hamlet_core.plugins import loader
+from hamlet_core.plugins.discovery import Found
 from tests.support.meshes import Mesh, eventually, running
 
 THROUGH = {"publish": [{"to": "all"}], "gateway": {"kind": "memory"}}
@@ -52,9 +53,9 @@ def gateways(monkeypatch):
             endpoints=(Endpoint(address=f"203.0.113.{number}", port=443),), sans=(f"spiffe://{mesh}.example/ingress",)
         )
     point = SimpleNamespace(load=lambda: Plugin(found))
-    memory = loader._Found(name="memory", distribution="hamlet-memory", version="1", entry_point=point)
-    discover = loader._discover
-    monkeypatch.setattr(loader, "_discover", lambda: itertools.chain(discover(), [memory]))
+    memory = Found(name="memory", distribution="hamlet-memory", version="1", entry_point=point)
+    discover = loader.discover
+    monkeypatch.setattr(loader, "discover", lambda: itertools.chain(discover(), [memory]))
     monkeypatch.setattr(backoff, "delay", lambda *_, **__: 0.05)
     return found
 

@@ -13,6 +13,7 @@ from hamlet_core.api import AdapterOptions, AdapterType, ConfigError, hookimpl
 from hamlet_core.api.testing.memory_gateway import MemoryGateway
 from hamlet_core.cli import main
 from hamlet_core.plugins import loader
+from hamlet_core.plugins.discovery import Found
 from tests.support.meshes import Mesh
 
 
@@ -40,16 +41,16 @@ class Plugin:
     @property
     def found(self):
         point = SimpleNamespace(load=lambda: self)
-        return loader._Found(name=self.kind, distribution=f"hamlet-{self.kind}", version="1", entry_point=point)
+        return Found(name=self.kind, distribution=f"hamlet-{self.kind}", version="1", entry_point=point)
 
 
 @pytest.fixture
 def plugins(monkeypatch):
     """The kinds of gateway `one` and `two`, beside what is installed."""
     made = {kind: Plugin(kind) for kind in ("one", "two")}
-    discover = loader._discover
+    discover = loader.discover
     added = [each.found for each in made.values()]
-    monkeypatch.setattr(loader, "_discover", lambda: itertools.chain(discover(), added))
+    monkeypatch.setattr(loader, "discover", lambda: itertools.chain(discover(), added))
     return made
 
 

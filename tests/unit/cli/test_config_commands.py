@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import jsonschema
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +16,7 @@ from hamlet_core.cli import main
 from hamlet_core.config.document import parse
 from hamlet_core.config.load import load
 from hamlet_core.plugins import loader
+from hamlet_core.plugins.discovery import Found
 
 TEXT = """\
 mesh: {name: west, domain: west.example, trust_domain: west.example}
@@ -46,32 +46,16 @@ class Toy:
         ]
 
 
-class Commands:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @hookimpl
-    def hamlet_commands(self) -> list[click.Command]:
-        return [click.Command(self.name, callback=lambda: click.echo("played"))]
-
-
-class Failing:
-    @hookimpl
-    def hamlet_commands(self) -> list[click.Command]:
-        message = "out of order"
-        raise RuntimeError(message)
-
-
 def _installed(**plugins: object) -> Iterator[Any]:
     for name, plugin in plugins.items():
         point = SimpleNamespace(load=lambda plugin=plugin: plugin)
-        yield loader._Found(name=name, distribution=f"hamlet-{name}", version="1", entry_point=point)  # type: ignore[arg-type]
+        yield Found(name=name, distribution=f"hamlet-{name}", version="1", entry_point=point)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     found: dict[str, object] = {"toy": Toy()}
-    monkeypatch.setattr(loader, "_discover", lambda: _installed(**found))
+    monkeypatch.setattr(loader, "discover", lambda: _installed(**found))
     return found
 
 
@@ -217,54 +201,6 @@ def test_a_broken_plugin_does_not_keep_the_schema_from_being_printed(file: Path,
     plugins["broken"] = SimpleNamespace()
     described = json.loads(_run(file, "config", "schema").stdout)
     assert [name for name in described["$defs"] if name.startswith("registry-")] == ["registry-toy"]
-
-
-def test_the_plugins_are_listed_with_what_they_provide_or_why_they_cannot(
-    file: Path, plugins: dict[str, object]
-) -> None:
-    plugins |= {"game": Commands("play"), "broken": SimpleNamespace()}
-    done = _run(file, "plugins", "--json")
-    listed = {each["name"]: each for each in json.loads(done.stdout)}
-    assert listed["toy"] == {
-        "name": "toy",
-        "distribution": "hamlet-toy",
-        "version": "1",
-        "provides": ["registry"],
-        "summary": "For play.",
-        "problem": None,
-    }
-    assert listed["game"]["provides"] == ["commands"]
-    assert "implements no hook" in listed["broken"]["problem"]
-    table = _run(file, "plugins").stdout
-    assert "hamlet-toy" in table
-    assert "implements no hook" in table
-
-
-def test_without_plugins_it_is_said_how_to_get_one(file: Path, plugins: dict[str, object]) -> None:
-    plugins.clear()
-    assert "pip install hamlet-file" in _run(file, "plugins").stdout
-    assert json.loads(_run(file, "plugins", "--json").stdout) == []
-
-
-def test_a_plugin_may_add_a_command(file: Path, plugins: dict[str, object]) -> None:
-    plugins["game"] = Commands("play")
-    assert _run(file, "play").stdout == "played\n"
-
-
-def test_a_plugin_may_not_take_the_name_of_another_command(file: Path, plugins: dict[str, object]) -> None:
-    plugins["game"] = Commands("status")
-    done = _run(file, "play")
-    assert done.exit_code == 1
-    assert "plugin 'game' adds the command 'status', which is there already" in done.stderr
-    plugins |= {"game": Commands("play"), "again": Commands("play")}
-    assert "which is there already" in _run(file, "play").stderr
-
-
-def test_a_plugin_that_fails_to_add_its_commands_is_named(file: Path, plugins: dict[str, object]) -> None:
-    plugins["game"] = Failing()
-    done = _run(file, "play")
-    assert done.exit_code == 1
-    assert "plugin 'game' failed to say which commands it adds: RuntimeError: out of order" in done.stderr
 
 
 def _init(*arguments: str) -> Result:

@@ -15,6 +15,15 @@ CONTEXT = AdapterContext(
 )
 
 
+ADAPTER = """
+    from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
+
+    @hookimpl
+    def hamlet_adapters():
+        return [AdapterType(kind="{kind}", role="registry", options=AdapterOptions, open=object, summary="a sample")]
+"""
+
+
 class Site:
     """A folder on sys.path with distributions as pip would leave them: modules and their dist-info."""
 

@@ -6,14 +6,8 @@ import pytest
 
 from hamlet_core.api import AdapterError, ConfigError, HamletError, Wrapped
 from hamlet_core.plugins import installed, load
+from tests.unit.plugins.conftest import ADAPTER
 
-ADAPTER = """
-    from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
-
-    @hookimpl
-    def hamlet_adapters():
-        return [AdapterType(kind="{kind}", role="registry", options=AdapterOptions, open=object, summary="a sample")]
-"""
 WRAPPER = """
     from hamlet_core.api import hookimpl
 
@@ -69,8 +63,9 @@ def test_commands_of_a_plugin_are_listed(site):
             return [click.Command("extra")]
         """,
     )
-    assert [command.name for command in load((), ["extra"]).commands()] == ["extra"]
-    assert [info.provides for info in installed()] == [("commands",)]
+    (info,) = installed()
+    assert info.provides == ("commands",)
+    assert [command.name for command in info.commands] == ["extra"]
 
 
 BROKEN = {
@@ -79,6 +74,14 @@ BROKEN = {
         "plugin 'sample' of hamlet-sample 1.0 cannot be imported: ModuleNotFoundError: No module named 'no_such_lib",
     ),
     "its import exits": ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+    "its import is cancelled": (
+        "raise __import__('asyncio').CancelledError",
+        "cannot be imported: CancelledError",
+    ),
+    "its import fails in several lines": (
+        "raise ValueError('2 errors\\n  a is missing\\n  b is missing')",
+        "cannot be imported: ValueError: 2 errors a is missing b is missing",
+    ),
     "a hook is misspelt": (
         """
         from hamlet_core.api import hookimpl
@@ -120,6 +123,40 @@ BROKEN = {
         """,
         "failed to say which adapters it provides: KeyError",
     ),
+    "its hook exits": (
+        """
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_adapters():
+            raise SystemExit(3)
+        """,
+        "failed to say which adapters it provides: SystemExit: 3",
+    ),
+    "its hook returns None": (
+        """
+        from hamlet_core.api import hookimpl
+
+        @hookimpl
+        def hamlet_adapters():
+            return None
+        """,
+        "failed to say which adapters it provides: TypeError: hamlet_adapters returned None; a list is due",
+    ),
+    "it returns something of several lines": (
+        """
+        from hamlet_core.api import hookimpl
+
+        class Lines:
+            def __repr__(self):
+                return "a\\nb"
+
+        @hookimpl
+        def hamlet_adapters():
+            return [Lines()]
+        """,
+        "returns a b from hamlet_adapters, which is no AdapterType",
+    ),
     "it returns something else": (
         """
         from hamlet_core.api import hookimpl
@@ -133,7 +170,31 @@ BROKEN = {
     "its kind is another": (ADAPTER.format(kind="simple"), "provides an adapter of kind 'simple'"),
     "its options are of another model": (
         ADAPTER.format(kind="sample").replace("options=AdapterOptions", "options=dict"),
-        "are no AdapterOptions",
+        "gives its kind options=<class 'dict'>; a model of AdapterOptions is due",
+    ),
+    "its role is none": (
+        ADAPTER.format(kind="sample").replace('"registry"', '"register"'),
+        "gives its kind role='register'; one of registry, gateway, coordinator is due",
+    ),
+    "nothing opens it": (
+        ADAPTER.format(kind="sample").replace("open=object", "open=None"),
+        "gives its kind open=None; a function is due",
+    ),
+    "its backend is none": (
+        ADAPTER.format(kind="sample").replace("open=object", "open=object, backend=7"),
+        "gives its kind backend=7; module:factory is due",
+    ),
+    "its summary is no text": (
+        ADAPTER.format(kind="sample").replace('"a sample"', "None"),
+        "gives its kind summary=None; a text is due",
+    ),
+    "its version is no number": (
+        ADAPTER.format(kind="sample").replace("open=object", "open=object, api_version='99'"),
+        "gives its kind api_version='99'; a number is due",
+    ),
+    "it is made for an older Hamlet": (
+        ADAPTER.format(kind="sample").replace("open=object", "open=object, api_version=0"),
+        "is made for version 0 of the adapter API; this hamlet-core serves none before 1",
     ),
     "it is made for a newer Hamlet": (
         ADAPTER.format(kind="sample").replace("open=object", "open=object, api_version=99"),
@@ -176,6 +237,12 @@ def test_a_refusal_says_what_to_do_and_keeps_its_cause(site):
     assert isinstance(refused.value.__cause__, ModuleNotFoundError)
 
 
+def test_an_interrupt_is_no_fault_of_a_plugin(site):
+    site.install("hamlet-sample", "sample", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load({"sample"})
+
+
 def test_one_name_from_two_distributions_is_refused_with_both(site):
     site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
     site.install("acme-sample", "acme", ADAPTER.format(kind="sample"), name="sample", version="2.0")
@@ -184,28 +251,6 @@ def test_one_name_from_two_distributions_is_refused_with_both(site):
     assert "hamlet-sample 1.0" in str(refused.value)
     assert "acme-sample 2.0" in str(refused.value)
     assert [bool(info.problem) for info in installed()] == [True, True]
-
-
-def test_a_plugin_whose_module_is_missing_is_named(site):
-    site.install("hamlet-sample", "sample", None)
-    with pytest.raises(AdapterError, match=r"plugin 'sample' of hamlet-sample 1.0 cannot be imported"):
-        load({"sample"})
-
-
-def test_a_plugin_without_metadata_is_named_by_its_folder(site):
-    site.install("hamlet-sample", "sample", None, metadata=False)
-    (info,) = installed()
-    assert info.distribution == "hamlet_sample"
-    assert "cannot be imported" in info.problem
-
-
-def test_damaged_entry_points_hide_no_other_plugin(site):
-    site.install("hamlet-broken", "broken", "", entry_points="[hamlet]\nthis is no entry point\n")
-    site.install("hamlet-sample", "sample", ADAPTER.format(kind="sample"))
-    assert set(load({"sample"}).adapters) == {"sample"}
-    problems = {info.distribution: info.problem for info in installed()}
-    assert "cannot be read" in problems["hamlet-broken"]
-    assert problems["hamlet-sample"] == ""
 
 
 def test_a_kind_that_is_not_installed_names_the_installed_ones(site):

@@ -1,0 +1,165 @@
+"""`hamlet plugins` and the commands that plugins add: one that is damaged or wrong takes nothing from another."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+COMMAND = """
+    import click
+    from hamlet_core.api import hookimpl
+
+    @hookimpl
+    def hamlet_commands():
+        return [click.Command("{name}", callback=lambda: click.echo("{said}"))]
+"""
+GATEWAY = """
+    from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
+
+    @hookimpl
+    def hamlet_adapters():
+        return [AdapterType(kind="door", role="gateway", options=AdapterOptions, open=object, summary="a door")]
+"""
+CONFIG = """\
+mesh: {name: west, domain: west.example, trust_domain: west.example}
+identity: {certificate: a.crt, key: a.key}
+registries: {main: {kind: file, path: mesh}}
+"""
+Hamlet = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def hamlet(tmp_path: Path) -> Hamlet:
+    """Run a command in a process of its own, as damaged distributions are met when libraries are imported."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "hamlet.yaml").write_text(CONFIG)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("PYDANTIC_")}
+        return subprocess.run(
+            [sys.executable, "-m", "hamlet_core", *arguments],
+            cwd=tmp_path, env=environ | {"PYTHONPATH": str(tmp_path / "packages")}, input="",
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[..., None]:
+    """Leave a distribution behind as pip would, with an entry point of the name of its module, or with others."""
+
+    def put(module: str, source: str = "", *, entry_points: bytes = b"") -> None:
+        info = tmp_path / "packages" / f"acme_{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_bytes(entry_points or f"[hamlet]\n{module} = {module}\n".encode())
+        (tmp_path / "packages" / f"{module}.py").write_text(textwrap.dedent(source))
+
+    return put
+
+
+def listed(hamlet: Hamlet) -> dict[str, dict[str, object]]:
+    """What `hamlet plugins` says, by the name of the plugin."""
+    done = hamlet("plugins", "--json")
+    assert done.returncode == 0, done.stderr
+    return {each["name"]: each for each in json.loads(done.stdout)}
+
+
+NOT_UTF_8 = b"[console_scripts]\n\xff = \xff:\xff\n"
+NO_EQUALS = b"[hamlet]\netcd\n"
+
+
+@pytest.mark.parametrize("command", ["plugins", "config check", "config schema", "new-adapter shelf"])
+def test_damaged_distributions_stop_no_command(hamlet: Hamlet, install: Callable[..., None], command: str) -> None:
+    install("lib", entry_points=NOT_UTF_8)
+    install("tool", entry_points=b"[console_scripts]\nx\n")
+    install("etcd", entry_points=NO_EQUALS)
+    install("other", entry_points=b"[hamlet]\n\xff = \xff\n")
+    done = hamlet(*command.split())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_damage_is_told_where_it_may_be_of_a_plugin(hamlet: Hamlet, install: Callable[..., None]) -> None:
+    install("lib", entry_points=NOT_UTF_8)
+    install("shelf", entry_points=NO_EQUALS)
+    found = listed(hamlet)
+    assert "acme-lib" not in found
+    problem = str(found["acme-shelf"]["problem"])
+    assert "the entry points of acme-shelf 1.0 cannot be read" in problem
+    assert "pip install --force-reinstall acme-shelf" in problem
+
+
+def test_the_plugins_are_listed_with_what_they_provide(hamlet: Hamlet, install: Callable[..., None]) -> None:
+    install("door", GATEWAY)
+    install("extra", COMMAND.format(name="extra", said="played"))
+    found = listed(hamlet)
+    assert found["door"] == {
+        "name": "door",
+        "distribution": "acme-door",
+        "version": "1.0",
+        "provides": ["gateway"],
+        "summary": "a door",
+        "problem": None,
+    }
+    assert found["extra"]["provides"] == ["commands"]
+    table = hamlet("plugins").stdout
+    assert "acme-door" in table
+    assert "a door" in table
+
+
+WRONG = {  # by what is wrong: the body of the hook, and what is said of it
+    "raises": ("1 / 0", "failed to say which commands it adds: ZeroDivisionError"),
+    "exits": ("raise SystemExit(3)", "failed to say which commands it adds: SystemExit: 3"),
+    "returns None": ("return None", "failed to say which commands it adds: TypeError: hamlet_commands returned None"),
+    "returns no command": ("return ['x']", "returns 'x' from hamlet_commands, which is no click.Command with a name"),
+    "gives no name": ("return [click.Command(None)]", "which is no click.Command with a name"),
+    "takes our name": ("return [click.Command('run')]", "it adds 'run', which hamlet has itself"),
+}
+
+
+def test_the_commands_of_one_plugin_harm_no_other_and_are_told(hamlet: Hamlet, install: Callable[..., None]) -> None:
+    install("extra", COMMAND.format(name="extra", said="played"))
+    for number, (body, _) in enumerate(WRONG.values()):
+        install(f"bad{number}", COMMAND.format(name="x", said="").replace("return [", f"{body}\n        return ["))
+    done = hamlet("extra")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "played\n", "")
+    found = listed(hamlet)
+    assert found["extra"]["problem"] is None
+    for number, (_, said) in enumerate(WRONG.values()):
+        assert said in str(found[f"bad{number}"]["problem"])
+
+
+def test_an_adapter_whose_commands_are_wrong_is_one_nevertheless(
+    hamlet: Hamlet, install: Callable[..., None]
+) -> None:
+    install("door", GATEWAY + COMMAND.format(name="x", said="").replace("return [", "1 / 0\n        return ["))
+    door = listed(hamlet)["door"]
+    assert door["provides"] == ["gateway"]
+    assert "failed to say which commands it adds" in str(door["problem"])
+
+
+def test_a_command_that_two_plugins_add_is_refused_and_no_other(hamlet: Hamlet, install: Callable[..., None]) -> None:
+    for module in ("one", "two"):
+        install(module, COMMAND.format(name="play", said="played"))
+    install("extra", COMMAND.format(name="extra", said="played"))
+    done = hamlet("play")
+    assert done.returncode == 1
+    assert "the command 'play' is added twice: by the plugins 'one' of acme-one and 'two' of acme-two" in done.stderr
+    assert hamlet("extra").stdout == "played\n"
+
+
+def test_what_a_plugin_prints_is_no_part_of_a_document(hamlet: Hamlet, install: Callable[..., None]) -> None:
+    install(
+        "door",
+        "print('imported')\n" + textwrap.dedent(GATEWAY).replace("    return", "    print('asked')\n    return"),
+    )
+    assert listed(hamlet)["door"]["problem"] is None
+    assert hamlet("plugins").stderr == "imported\nasked\n"
