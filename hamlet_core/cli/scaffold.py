@@ -16,12 +16,17 @@ from urllib.request import url2pathname
 
 import hamlet_core
 from hamlet_core.api import PROJECT, ConfigError, HamletError, RegistrySpec
+from hamlet_core.plugins.discovery import discover
 
 LONGEST = 30
 """Characters of a kind: every line that it is put into stays within the line length."""
 _KIND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_RESERVED = frozenset({"core"})
-"""Kinds whose distribution, hamlet-<kind>, is something else."""
+_RESERVED: Mapping[str, str] = {
+    "core": "hamlet-core is the agent itself",
+    "adapter": "its class AdapterOptions would have the name of the one that it extends",
+    "registry": "its class RegistryBackend would have the name of the one that it extends",
+}
+"""Kinds whose distribution, hamlet-<kind>, or whose classes, <Kind>Options and others, are something else."""
 _INDENT = " " * 8
 
 FILES: Mapping[str, str] = {
@@ -72,13 +77,15 @@ def refuse_kind(kind: str) -> None:
         message = f"{kind!r} cannot be the kind of an adapter"
         mend = f"small letters, digits and single hyphens, a letter first, at most {LONGEST}; for example etcd"
         raise ConfigError(message, mend=mend)
-    if kind in _RESERVED:
-        message = f"{kind!r} cannot be the kind of an adapter: hamlet-{kind} is the agent itself"
+    reason = "pytest would take its classes for tests" if kind.startswith("test") else _RESERVED.get(kind)
+    if reason:
+        message = f"{kind!r} cannot be the kind of an adapter: {reason}"
         raise ConfigError(message, mend="choose another name")
-    taken = importlib.metadata.entry_points(group=PROJECT, name=kind)
-    if taken:
-        owner = next((each.dist.name for each in taken if each.dist is not None), "an installed distribution")
-        message = f"the kind {kind!r} is provided by {owner} already; of two of one kind neither can be used"
+    taken = next((each for each in discover() if each.name == kind and each.entry_point is not None), None)
+    if taken is not None:
+        message = (
+            f"the kind {kind!r} is provided by {taken.distribution} already; of two of one kind neither can be used"
+        )
         raise ConfigError(message, mend="choose another name, or uninstall it first")
 
 

@@ -54,10 +54,17 @@ def test_what_is_written_passes_ruff_and_is_formatted(made: Path) -> None:
     run(made, "ruff", "format", "--no-cache", "--check", ".")
 
 
-def test_what_is_written_passes_the_kit_and_mypy(tmp_path: Path) -> None:
-    assert new_adapter("shelf", "--directory", str(tmp_path / "made")).exit_code == 0
+@pytest.fixture(scope="module")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What mypy has found out about everything but the projects."""
+    return str(tmp_path_factory.mktemp("mypy"))
+
+
+@pytest.mark.parametrize("kind", ["shelf", "import", "mapping", "core-api", "latest"])
+def test_what_is_written_passes_the_kit_and_mypy(kind: str, tmp_path: Path, mypy_cache: str) -> None:
+    assert new_adapter(kind, "--directory", str(tmp_path / "made")).exit_code == 0
     run(tmp_path / "made", "pytest", "-q", "-p", "no:cacheprovider")
-    run(tmp_path / "made", "mypy", "--cache-dir", os.devnull)
+    run(tmp_path / "made", "mypy", "--cache-dir", mypy_cache)
 
 
 def test_the_adapter_has_every_hook_with_its_contract() -> None:
@@ -114,7 +121,6 @@ def test_a_core_that_came_from_a_folder_is_installed_from_there_first(
     checkout.mkdir()
     recorded = origin and origin.replace("FOLDER", checkout.as_uri())
     monkeypatch.setattr(importlib.metadata.PathDistribution, "read_text", lambda *_: recorded)
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
     done = new_adapter("shelf", "--directory", str(tmp_path / "made"))
     assert done.exit_code == 0, done.output
     step = f".venv/bin/pip install '{checkout}'\n"
@@ -135,10 +141,21 @@ def test_what_cannot_be_a_kind_is_refused(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_the_name_of_the_agent_itself_is_refused(tmp_path: Path) -> None:
-    done = new_adapter("core", "--directory", str(tmp_path / "made"))
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("core", "hamlet-core is the agent itself"),
+        ("adapter", "its class AdapterOptions would have the name of the one that it extends"),
+        ("registry", "its class RegistryBackend would have the name of the one that it extends"),
+        ("test", "pytest would take its classes for tests"),
+        ("testrail", "pytest would take its classes for tests"),
+    ],
+)
+def test_a_name_whose_project_would_not_work_is_refused(name: str, reason: str, tmp_path: Path) -> None:
+    done = new_adapter(name, "--directory", str(tmp_path / "made"))
     assert done.exit_code == 2
-    assert "hamlet-core is the agent itself" in done.stderr
+    assert f"{name!r} cannot be the kind of an adapter: {reason}" in done.stderr
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_kind_that_is_installed_is_refused(tmp_path: Path) -> None:
