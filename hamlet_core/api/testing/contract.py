@@ -8,8 +8,9 @@ rule: `test_r3_...` is about R3.
 from __future__ import annotations
 
 from hamlet_core.api.testing.import_rules import ImportRules
+from hamlet_core.api.testing.mark_rules import MarkRules
 from hamlet_core.api.testing.watch_rules import WatchRules
 
 
-class RegistryContract(ImportRules, WatchRules):
+class RegistryContract(ImportRules, MarkRules, WatchRules):
     """Subclass it in a plugin's tests and override `backend`; see `hamlet_core.api.testing`."""

@@ -15,6 +15,7 @@ MODULES = tuple(
         "gateway_contract",
         "gateway_stage",
         "import_rules",
+        "mark_rules",
         "stage",
         "watch_rules",
         "watching",
