@@ -165,6 +165,8 @@ class FaultProxy:
                 ends = {far.sock, handler.connection}
                 with self._lock:
                     self._streams |= ends
+                follow = threading.Thread(target=_hang_up_after, args=(handler.connection, far.sock), daemon=True)
+                follow.start()
             self._pass_on(handler, far.getresponse())
         except (OSError, http.client.HTTPException):
             handler.close_connection = True
@@ -203,6 +205,13 @@ class FaultProxy:
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
             handler.wfile.flush()
         handler.wfile.write(b"0\r\n\r\n")
+
+
+def _hang_up_after(near: socket.socket, far: socket.socket) -> None:
+    """Leave the server once the client, which says nothing during a watch, has hung up."""
+    with contextlib.suppress(OSError):  # it ended by itself
+        near.recv(1, socket.MSG_PEEK)
+        far.shutdown(socket.SHUT_RDWR)
 
 
 class ConnectProxy:
