@@ -34,7 +34,7 @@ class RegistryBackend(ABC):
 
     @abstractmethod
     def remove_local(self, name: str) -> None:
-        """Deregister the service that was added with this `LocalService.name`."""
+        """Deregister the service that was added with this `LocalService.name`; gone already is no error."""
 
     @abstractmethod
     def add_foreign(self, service: ImportedService) -> str:
@@ -46,7 +46,7 @@ class RegistryBackend(ABC):
         """
 
     def remove_foreign(self, service: ImportedService) -> None:
-        """Take out again what `add_foreign` put there for `service`.
+        """Take out again what `add_foreign` put there for `service`, or a part of it; gone already is no error.
 
         Only a backend that outlives the checks needs it (`hamlet verify-adapter --backend`).
         """

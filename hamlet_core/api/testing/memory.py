@@ -90,8 +90,8 @@ class MemoryRegistry(RegistryBackend):
     def remove_local(self, name: str) -> None:
         """Deregister a local service."""
         with self.lock:
-            del self.local[name]
-            self._tell((Remove(name),))
+            if self.local.pop(name, None):
+                self._tell((Remove(name),))
 
     def add_foreign(self, service: ImportedService) -> str:
         """Put something of others' under the local name of `service`."""
@@ -102,7 +102,7 @@ class MemoryRegistry(RegistryBackend):
     def remove_foreign(self, service: ImportedService) -> None:
         """Take it out again."""
         with self.lock:
-            del self.by_name[service.local_name]
+            self.by_name.pop(service.local_name, None)
 
     def edit_import(self, service: ImportedService) -> None:
         """Note that a person changed the entry."""

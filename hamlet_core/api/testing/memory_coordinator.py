@@ -78,7 +78,7 @@ class MemoryCoordinator(CoordinatorBackend):
     def remove_foreign(self, context: AdapterContext) -> None:
         """Take it out again."""
         with self.lock:
-            del self.claims[self.key(context)]
+            self.claims.pop(self.key(context), None)
 
     def entries(self) -> Mapping[str, object]:
         """Every claim."""

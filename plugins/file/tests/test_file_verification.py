@@ -138,3 +138,52 @@ def test_an_agent_loads_the_plugin_without_it() -> None:
         "assert not {'pytest', 'hamlet_file.verification', 'hamlet_core.api.testing'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_a_killed_run_has_left_is_taken_out_and_nothing_else(mesh: Path, tmp_path: Path) -> None:
+    theirs, stock = imported_service("mail", "hamletverify-east"), imported_service("stock", "hamletverify-east")
+    killed = FolderBackend(mesh)
+    killed.path(theirs).parent.mkdir(parents=True)
+    killed.path(theirs).write_text("name: somebody's\n")
+    before = standing(mesh)
+    killed.add_local(local_service("hamletverify-billing", "10.0.0.5"))
+    killed.add_foreign(stock)
+    (mesh / "services" / ".hamletverify-orders.json.others").write_text("half of")
+    kept = mesh / ".hamlet" / "last-good" / "hamletverify-orders.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    folder = FolderBackend(mesh)
+    agents = Agents(folder, tmp_path)
+    agents.start()
+    assert standing(mesh) - before == {".hamlet", ".hamlet/last-good"}
+    assert killed.path(theirs).exists()
+    killed.add_foreign(stock)
+    agents.start()
+    assert killed.path(stock).exists(), "only what was there at the beginning goes"
+    agents.stop_all()
+    for each in (killed, folder):
+        each.link.close()
+
+
+def test_what_is_gone_already_is_taken_out(mesh: Path) -> None:
+    folder = FolderBackend(mesh)
+    folder.remove_local("billing")
+    folder.remove_foreign(imported_service("stock", "east"))
+    folder.close()
+
+
+def test_what_is_in_the_way_of_a_lead_since_a_killed_run_goes(tmp_path: Path) -> None:
+    context = AdapterContext(
+        name="coordinator", mesh="hamletverify", domain="v.example", trust_domain="v.example", directory=tmp_path
+    )
+    coordinator(FileCoordinatorOptions(path=tmp_path)).add_foreign(context)
+    locks = coordinator(FileCoordinatorOptions(path=tmp_path))
+    locks.open(context).coordinator_close()
+    assert "somebody" not in locks.file(context).read_text()
+    locks.add_foreign(context)
+    locks.open(context).coordinator_close()
+    assert "somebody" in locks.file(context).read_text(), "that of this run stays"
+    locks.remove_foreign(context)
+    locks.remove_foreign(context)
+    locks.close()
+    assert list(tmp_path.iterdir()) == []

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hamlet_core.api import AdapterContext, ImportedService, LocalService
-from hamlet_core.api.testing import CoordinatorBackend, RegistryBackend
+from hamlet_core.api.testing import LIVE_NAMES, CoordinatorBackend, RegistryBackend
 from hamlet_file.coordinator import TTL, FileCoordinator, FileCoordinatorOptions
 from hamlet_file.imports import file_name
 from hamlet_file.registry import FileRegistry
 
 if TYPE_CHECKING:
     from hamlet_file.plugin import FileOptions
+
+FOREIGN = b"# made by hamlet verify-adapter\nname: somebody's\n"
+"""An entry of others, which shows the next run where it is from."""
 
 
 class Link:
@@ -65,10 +68,24 @@ class FolderBackend(RegistryBackend):
         self.services = mesh / "services"
         self.link = Link(mesh)
         self._kept = {path: path.exists() for path in (mesh / "imported", mesh / ".hamlet" / "last-good")}
+        self._swept = False
 
     def open(self, context: AdapterContext) -> FileRegistry:
-        """See `RegistryBackend`."""
+        """See `RegistryBackend`; what checks that were killed have left goes before the first is opened."""
+        if not self._swept:
+            self._sweep()
+            self._swept = True
         return FileRegistry(self.link.path, context)
+
+    def _sweep(self) -> None:
+        own = f"{LIVE_NAMES.own}-*"
+        for path in [*self.services.glob(own), *self.services.glob(f".{own}")]:
+            path.unlink(missing_ok=True)
+        for path in (self.mesh / ".hamlet" / "last-good").glob(own):
+            path.unlink(missing_ok=True)
+        for path in (self.mesh / "imported").glob(f"{own}/*"):
+            if path.read_bytes() == FOREIGN:
+                self._take_out_foreign(path)
 
     def add_local(self, service: LocalService) -> str:
         """See `RegistryBackend`."""
@@ -89,7 +106,7 @@ class FolderBackend(RegistryBackend):
 
     def remove_local(self, name: str) -> None:
         """See `RegistryBackend`; the good version that an adapter has kept of it goes as well."""
-        (self.services / f"{name}.json").unlink()
+        _take_out(self.services / f"{name}.json")
         (self.mesh / ".hamlet" / "last-good" / f"{name}.json").unlink(missing_ok=True)
 
     def path(self, service: ImportedService) -> Path:
@@ -100,13 +117,16 @@ class FolderBackend(RegistryBackend):
         """See `RegistryBackend`."""
         path = self.path(service)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, b"name: somebody's\n")
+        _replace(path, FOREIGN)
         return str(path.relative_to(self.mesh))
 
     def remove_foreign(self, service: ImportedService) -> None:
         """See `RegistryBackend`."""
-        path = self.path(service)
-        path.unlink()
+        self._take_out_foreign(self.path(service))
+
+    @staticmethod
+    def _take_out_foreign(path: Path) -> None:
+        _take_out(path)
         with contextlib.suppress(OSError):  # something else is in it
             path.parent.rmdir()
 
@@ -160,6 +180,8 @@ class LockFolderBackend(CoordinatorBackend):
         link = Link(self._folder)
         adapter = FileCoordinator(FileCoordinatorOptions(path=link.path), context)
         self._links[adapter] = link
+        if self.file(context) not in self._made and LIVE_NAMES.own in context.mesh:  # of checks that were killed
+            self.file(context).unlink(missing_ok=True)
         self._made.add(self.file(context))
         if not self.file(context).exists():
             adapter.coordinator_check()
@@ -176,12 +198,13 @@ class LockFolderBackend(CoordinatorBackend):
 
     def add_foreign(self, context: AdapterContext) -> str:
         """See `CoordinatorBackend`."""
+        self._made.add(self.file(context))
         self.file(context).write_text("somebody's notes\n", encoding="utf-8")
         return self.file(context).name
 
     def remove_foreign(self, context: AdapterContext) -> None:
         """See `CoordinatorBackend`."""
-        self.file(context).unlink()
+        self.file(context).unlink(missing_ok=True)
 
     def entries(self) -> Mapping[str, object]:
         """See `CoordinatorBackend`."""
@@ -199,9 +222,19 @@ class LockFolderBackend(CoordinatorBackend):
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file in one step, and not by the name that an adapter of this process would use meanwhile."""
-    fresh = path.with_name(f".{path.name}.others")
+    fresh = _fresh(path)
     fresh.write_bytes(content)
     fresh.replace(path)
+
+
+def _take_out(path: Path) -> None:
+    """Remove a file that was written so, or begun."""
+    path.unlink(missing_ok=True)
+    _fresh(path).unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f".{path.name}.others")
 
 
 def registry(options: FileOptions) -> FolderBackend:
