@@ -4,7 +4,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from hamlet_core.api import CoordinatorSpec, CoordinatorUnavailable
+from hamlet_core.api import CoordinatorSpec, CoordinatorUnavailable, Finding, Severity
 from hamlet_core.api.testing import CoordinatorContract, MemoryCoordinator
 from hamlet_core.api.testing.coordinator_contract import Candidates
 from hamlet_core.api.testing.memory_coordinator import Claim
@@ -43,6 +43,23 @@ class LeadsForEver(MemoryCoordinator):
                 yield leads
             stop.wait(self.ttl / 10)
         self.release(adapter)
+
+
+class LeadsUntilAnotherSaysSo(MemoryCoordinator):
+    """Cut off, it stops as soon as another one has said that it leads: both do for less than a millisecond."""
+
+    def __init__(self, ttl):
+        super().__init__(ttl)
+        self.another = threading.Event()
+
+    def lead(self, adapter, stop):
+        for leads in super().lead(adapter, stop):
+            if adapter in self.out_of_reach:
+                while not self.another.wait(0.01) and not stop.is_set():
+                    pass
+            yield leads
+            if leads and self.out_of_reach:
+                self.another.set()
 
 
 class LeadsBlindly(MemoryCoordinator):
@@ -90,6 +107,15 @@ class LeavesThreads(MemoryCoordinator):
             threading.Event().wait(0.01)
 
 
+class LeavesThreadsWhenCutOff(LeavesThreads):
+    def lead(self, adapter, stop):
+        try:
+            yield from MemoryCoordinator.lead(self, adapter, stop)
+        except CoordinatorUnavailable:
+            threading.Thread(target=self.linger, daemon=True).start()
+            raise
+
+
 class TakesWhatOthersHave(MemoryCoordinator):
     def claim(self, adapter):
         with self.lock:
@@ -122,21 +148,39 @@ class WaitsInSilence(MemoryCoordinator):
         return super().claim(adapter)
 
 
+class CannotBeChecked(MemoryCoordinator):
+    def findings(self, adapter):
+        self.reach(adapter)
+        return super().findings(adapter)
+
+
+class IsAlwaysWell(MemoryCoordinator):
+    def findings(self, adapter):
+        return ()
+
+
+class IsNeverWell(MemoryCoordinator):
+    def findings(self, adapter):
+        return [Finding(subject="memory", severity=Severity.ERROR, message="something")]
+
+
 FAULTS = {
     "test_c1_of_several_agents_one_leads_and_after_it_another": [TheThirdLeadsToo],
     "test_c1_the_agents_of_another_mesh_lead_for_themselves": [OneLeadForAllMeshes, OneLeadForAllTrustDomains],
-    "test_c2_a_leader_that_cannot_renew_stops_before_another_leads": [LeadsForEver],
+    "test_c2_a_leader_that_cannot_renew_stops_before_another_leads": [LeadsForEver, LeadsUntilAnotherSaysSo],
     "test_c2_who_cannot_reach_the_backend_does_not_lead": [LeadsBlindly],
     "test_c3_a_leader_that_is_stopped_is_followed_at_once": [KeepsTheLead],
     "test_c3_a_leader_that_is_killed_is_followed": [CountsForEver],
     "test_c4_it_ends_when_told_to": [GoesOn],
     "test_c4_it_leaves_nothing_behind": [LeavesThreads],
+    "test_c4_a_lead_that_is_lost_leaves_nothing_behind": [LeavesThreads, LeavesThreadsWhenCutOff],
     "test_c5_what_others_have_is_named_and_left_alone": [
         TakesWhatOthersHave,
         RemovesWhatOthersHave,
         NamesNothing,
         WaitsInSilence,
     ],
+    "test_c6_a_backend_that_cannot_be_reached_is_a_finding": [CannotBeChecked, IsAlwaysWell, IsNeverWell],
 }
 
 
@@ -147,6 +191,7 @@ class TestCoordinatorFaults(FindsFaults):
     contracts = (CoordinatorContract,)
     faults = FAULTS
     sound = MemoryCoordinator
+    ends = (*FindsFaults.ends, CoordinatorUnavailable)
     hurried, patient, unhurried = 0.5, 4.0, 5.0
 
     @contextmanager

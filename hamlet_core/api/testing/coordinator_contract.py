@@ -1,4 +1,4 @@
-"""The contract of a coordinator as tests. C1 to C5 are the rules of `CoordinatorSpec`, in its words.
+"""The contract of a coordinator as tests. C1 to C6 are the rules of `CoordinatorSpec`, in its words.
 
 Every test acts through the hooks and through `CoordinatorBackend`. Nothing asserts how fast anything is but by
 the backend's own time-to-live. The name of a test begins with its rule: `test_c2_...` is about C2.
@@ -18,7 +18,7 @@ from pathlib import Path
 import pluggy
 import pytest
 
-from hamlet_core.api import PROJECT, AdapterContext, CoordinatorSpec, CoordinatorUnavailable, Stop
+from hamlet_core.api import PROJECT, AdapterContext, CoordinatorSpec, CoordinatorUnavailable, Severity, Stop
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
 from hamlet_core.api.testing.leaks import grown, held
 from hamlet_core.api.testing.names import Names
@@ -27,7 +27,7 @@ from hamlet_core.api.testing.rules import named, rules_of
 AT_ONCE = 0.6
 """The share of the time-to-live by which what is done at once is done; a lead that ran out would take more."""
 ROUNDS = 5
-"""Leads that are taken one after the other, to see what each leaves behind."""
+"""Leads that are taken, to see what each leaves behind."""
 
 
 class Candidate:
@@ -105,10 +105,10 @@ class Candidates:
             directory=self._directory,
         )
 
-    def start(self, *, mesh: str = "", trust_domain: str = "") -> Candidate:
-        """Start an agent."""
+    def start(self, *, mesh: str = "", trust_domain: str = "", stop: Stop | None = None) -> Candidate:
+        """Start an agent; one whose `stop` is set ends at once, and its other hooks can be called."""
         context = self.context(mesh=mesh, trust_domain=trust_domain)
-        self.all.append(Candidate(self._backend.open(context), context))
+        self.all.append(Candidate(self._backend.open(context), context, stop))
         return self.all[-1]
 
     def end_all(self) -> None:
@@ -177,9 +177,7 @@ class CoordinatorContract(CoordinatorStage):
             leader = next(each for each in waiting if each.leads)
             waiting.remove(leader)
             leader.stop()
-        for one, other in itertools.combinations(agents, 2):
-            for (begin, end), (start, finish) in itertools.product(one.terms(), other.terms()):
-                assert end <= start or finish <= begin, "two agents of one mesh led at the same time"
+        never_two(*agents)
 
     def test_c1_the_agents_of_another_mesh_lead_for_themselves(self, candidates: Candidates) -> None:
         agents = [
@@ -195,7 +193,7 @@ class CoordinatorContract(CoordinatorStage):
         leader, standby = self.leader_and_standby(candidates)
         with backend.cut(leader.adapter):
             self.until(lambda: standby.leads or not leader.leads, "the leader stops")
-            assert not leader.leads, "another one leads, and the one that cannot renew does still"
+            never_two(leader, standby)  # by when each said so: both may have, since the last look
             assert leader.error is None or isinstance(leader.error, CoordinatorUnavailable)
 
     def test_c2_who_cannot_reach_the_backend_does_not_lead(
@@ -224,11 +222,10 @@ class CoordinatorContract(CoordinatorStage):
             self.until(lambda: standby.leads, "the other one leads")
 
     @pytest.mark.parametrize("when", ["while it leads", "while it stands by", "before it begins"])
-    def test_c4_it_ends_when_told_to(self, backend: CoordinatorBackend, candidates: Candidates, when: str) -> None:
+    def test_c4_it_ends_when_told_to(self, candidates: Candidates, when: str) -> None:
         if when == "before it begins":
-            stop, context = Stop(), candidates.context()
-            stop.set()
-            candidates.all.append(agent := Candidate(backend.open(context), context, stop))
+            (stop := Stop()).set()
+            agent = candidates.start(stop=stop)
         else:
             leader, standby = self.leader_and_standby(candidates)
             agent = leader if when == "while it leads" else standby
@@ -236,12 +233,37 @@ class CoordinatorContract(CoordinatorStage):
         assert agent.error is None
 
     def test_c4_it_leaves_nothing_behind(self, candidates: Candidates) -> None:
+        def live() -> None:
+            agent = candidates.start()
+            self.until(lambda: agent.words, "it says whether it leads")
+            agent.end(self.stop_deadline)
+
+        live()  # what a library keeps for good is there now
         before = held()
         for _ in range(ROUNDS):
-            agent = candidates.start()
-            self.until(lambda agent=agent: agent.words, "it says whether it leads")  # type: ignore[misc]
-            agent.end(self.stop_deadline)
-        assert not grown(before, ROUNDS, self.stop_deadline)
+            live()
+        assert grown(before, ROUNDS, self.stop_deadline) == {}, f"left behind after {ROUNDS} agents came and went"
+
+    def test_c4_a_lead_that_is_lost_leaves_nothing_behind(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        def started(number: int) -> Candidate:
+            agent = candidates.start(mesh=f"{self.names.mesh}-{number}")
+            self.until(lambda: agent.words, "it says whether it leads")
+            return agent
+
+        started(0).end(self.stop_deadline)  # what a library keeps for good is there now
+        before = held()
+        with ExitStack() as cuts:  # at once, each in a mesh of its own: one time-to-live is long enough
+            agents = []
+            for number in range(ROUNDS):
+                agents.append(started(number + 1))
+                cuts.enter_context(backend.cut(agents[-1].adapter))
+            lost = time.monotonic() + backend.ttl
+            self.until(lambda: time.monotonic() > lost or not any(each.leads for each in agents), "they are lost")
+        for each in agents:
+            each.end(self.stop_deadline)
+        assert grown(before, ROUNDS, self.stop_deadline) == {}, f"left behind after {ROUNDS} leads were lost"
 
     def test_c5_what_others_have_is_named_and_left_alone(
         self, backend: CoordinatorBackend, candidates: Candidates
@@ -255,3 +277,24 @@ class CoordinatorContract(CoordinatorStage):
         assert name in str(agent.error)
         agent.end(self.stop_deadline)
         assert backend.entries() == before
+
+    def test_c6_a_backend_that_cannot_be_reached_is_a_finding(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        (stop := Stop()).set()
+        agent = candidates.start(stop=stop)  # one that does not lead: who leads may know that without asking
+
+        def wrong() -> bool:
+            return Severity.ERROR in {finding.severity for finding in agent.hooks.coordinator_check()}
+
+        assert not wrong()
+        with backend.cut(agent.adapter):
+            assert wrong()
+        self.until(lambda: not wrong(), "nothing is wrong with a backend that can be reached")
+
+
+def never_two(*agents: Candidate) -> None:
+    """Require that no two of these agents, which are of one mesh, have led at the same time."""
+    for one, other in itertools.combinations(agents, 2):
+        for (begin, end), (start, finish) in itertools.product(one.terms(), other.terms()):
+            assert end <= start or finish <= begin, "two agents of one mesh led at the same time"

@@ -65,9 +65,11 @@ class MemoryCoordinator(CoordinatorBackend):
         """Take the memory from one adapter."""
         with self.lock:
             self.out_of_reach.add(adapter)
-        yield
-        with self.lock:
-            self.out_of_reach.discard(adapter)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.out_of_reach.discard(adapter)
 
     def add_foreign(self, context: AdapterContext) -> str:
         """Put a claim there that is nobody's of us."""
@@ -114,6 +116,12 @@ class MemoryCoordinator(CoordinatorBackend):
             if held is not None and held.holder is adapter:
                 del self.claims[adapter.key]
 
+    def findings(self, adapter: object) -> Sequence[Finding]:
+        """Whether an adapter reaches it."""
+        cut = adapter in self.out_of_reach
+        severity, message = (Severity.ERROR, "out of reach") if cut else (Severity.OK, "in reach")
+        return [Finding(subject="memory", severity=severity, message=message)]
+
     def reach(self, adapter: object) -> None:
         """Raise `CoordinatorUnavailable` for who is cut off."""
         if adapter in self.out_of_reach:
@@ -137,14 +145,7 @@ class MemoryCoordinatorAdapter:
     @hookimpl
     def coordinator_check(self) -> Sequence[Finding]:
         """See `CoordinatorSpec`."""
-        down = self in self._memory.out_of_reach
-        return [
-            Finding(
-                subject="memory",
-                severity=Severity.ERROR if down else Severity.OK,
-                message="out of reach" if down else "in reach",
-            )
-        ]
+        return self._memory.findings(self)
 
     @hookimpl
     def coordinator_close(self) -> None:

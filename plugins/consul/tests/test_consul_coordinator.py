@@ -49,7 +49,7 @@ def clear(consul: Consul) -> None:
 
 @pytest.mark.timeout(240)
 class TestConsulCoordinatorContract(CoordinatorContract):
-    """C1 to C5."""
+    """C1 to C6."""
 
     @pytest.fixture
     def backend(self, start_consul: Callable[..., Consul]) -> Iterator[CoordinatorBackend]:

@@ -15,7 +15,7 @@ from hamlet_core.api.testing import CoordinatorBackend, CoordinatorContract
 
 
 class TestFileCoordinatorContract(CoordinatorContract):
-    """C1 to C5."""
+    """C1 to C6."""
 
     @pytest.fixture
     def backend(self, locks: LockFolderBackend) -> CoordinatorBackend:

@@ -50,7 +50,7 @@ class WholeNamespace(LeaseBackend):
 
 @pytest.mark.timeout(240)
 class TestIstioCoordinatorContract(CoordinatorContract):
-    """C1 to C5."""
+    """C1 to C6."""
 
     @pytest.fixture
     def backend(self, kubernetes: Kubernetes, place: str) -> Iterator[CoordinatorBackend]:
