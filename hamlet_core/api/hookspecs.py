@@ -270,7 +270,7 @@ class GatewaySpec:
         G1. An ingress MUST have at least one endpoint and one SAN; the SANs are those that it presents.
         G2. It MUST raise `GatewayUnavailable` while that is not known (no address assigned yet, the API out
             of reach): what was published stays, and the core calls again with backoff.
-        G3. It MUST end within a second of `stop`.
+        G3. It MUST end within a second of `stop`, and leave no thread or socket behind.
         """
 
     @hookspec(firstresult=True)
@@ -301,8 +301,8 @@ class GatewaySpec:
         `keep` are imports whose entries still stand and whose content is not known (after a restart, before
         their owner has spoken): what is there for them stays as it is. None stands for all: some registry
         has not said yet what stands in it, and nothing may be taken away.
-        G7. The same route MUST get the same addresses as long as it is wanted or kept, restarts included;
-            what is neither MUST lead nowhere.
+        G7. A route MUST lead to its own service, and have the same addresses as long as it is wanted or kept,
+            restarts included; what is neither MUST lead nowhere.
         G8. The identity of the owner's ingress MUST be checked: against that peer's bundle alone, and to be
             one of the service's SANs. A service without SANs is refused.
         G9. A gateway MUST refuse what it does not lead: without a way out every import; without an ingress, of
@@ -314,7 +314,8 @@ class GatewaySpec:
     def gateway_check(self) -> Sequence[Finding]:
         """Say whether the gateway can be reached, its version is supported and it runs what it was given.
 
-        It does not raise for what it was asked to find out.
+        G10. It MUST NOT raise for what it was asked to find out: a gateway that cannot be reached is an error
+            among the findings.
         """
 
     @hookspec
@@ -353,7 +354,8 @@ class CoordinatorSpec:
     def coordinator_check(self) -> Sequence[Finding]:
         """Say whether the backend can be reached, who leads, and whether each needed right is held.
 
-        It does not raise for what it was asked to find out.
+        C6. It MUST NOT raise for what it was asked to find out: a backend that cannot be reached is an error
+            among the findings.
         """
 
     @hookspec

@@ -1,5 +1,7 @@
 """The kit is right: gateways with one fault each are found by the check meant for it, and by no other rule's."""
 
+import threading
+import time
 from contextlib import contextmanager
 
 from hamlet_core.api import GatewaySpec, GatewayUnavailable
@@ -11,8 +13,12 @@ from hamlet_core.api.testing import (
     MemoryGatewayBackend,
 )
 from hamlet_core.api.testing.gateway_stage import GatewayAgents
-from tests.contract.broken_gateways import FAULTS, GROSS, ONE_WAY, BySidecars, SidecarWorld
+from tests.contract import broken_gateways, broken_ways_out
+from tests.contract.broken_gateways import GROSS, ONE_WAY
+from tests.contract.broken_ways_out import BySidecars, SidecarWorld
 from tests.contract.finding import FindsFaults, checks_of
+
+FAULTS = {**broken_gateways.FAULTS, **broken_ways_out.FAULTS}
 
 
 class TestGatewayFaults(FindsFaults):
@@ -35,6 +41,7 @@ class TestGatewayFaults(FindsFaults):
         backend = (SidecarWorld if isinstance(gateway, BySidecars) else MemoryGatewayBackend)(gateway)
         suite = contract()
         suite._backend = backend
+        threads = threading.active_count()
         agents = GatewayAgents(backend, folder, suite.names)
         suite.deadline = suite.stop_deadline = seconds
         try:
@@ -42,3 +49,6 @@ class TestGatewayFaults(FindsFaults):
         finally:
             gateway.over = True
             agents.stop_all()
+            until = time.monotonic() + 5
+            while threading.active_count() > threads and time.monotonic() < until:
+                time.sleep(0.01)  # what ends during the next check would hide what that one leaves behind

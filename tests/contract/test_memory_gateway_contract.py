@@ -4,7 +4,7 @@ import pytest
 
 from hamlet_core.api.testing import EgressContract, GatewayContract, IngressContract, MemoryGatewayBackend
 from hamlet_core.api.testing.memory_gateway import MemoryGateway
-from tests.contract.broken_gateways import BySidecars, SidecarWorld
+from tests.contract.broken_ways_out import BySidecars, SidecarWorld
 
 
 class TestMemoryGatewayContract(GatewayContract):

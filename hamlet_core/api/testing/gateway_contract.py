@@ -1,4 +1,4 @@
-"""The contract of a gateway as tests. G1 to G9 are the rules of `GatewaySpec`, in its words.
+"""The contract of a gateway as tests. G1 to G10 are the rules of `GatewaySpec`, in its words.
 
 Every test acts through the hooks and through `GatewayBackend`: workloads really connect, or are refused.
 The name of a test begins with its rule: `test_g4_...` is about G4. A gateway that leads calls one way only has
@@ -14,9 +14,13 @@ from dataclasses import replace
 
 import pytest
 
-from hamlet_core.api import GatewayUnavailable, Refused, Stop
+from hamlet_core.api import GatewayUnavailable, Refused, Severity, Stop
 from hamlet_core.api.testing.gateway_backend import GatewayBackend
 from hamlet_core.api.testing.gateway_stage import GatewayAgents, GatewayStage, ingress_of, told_of, word
+from hamlet_core.api.testing.leaks import grown, held
+
+LIVES = 5
+"""Agents that come and go, to see what each leaves behind."""
 
 
 class EveryGatewayRules(GatewayStage):
@@ -25,11 +29,16 @@ class EveryGatewayRules(GatewayStage):
     @pytest.mark.parametrize("when", ["while it waits", "before it begins"])
     def test_g3_a_watch_ends_when_told_to(self, agents: GatewayAgents, when: str) -> None:
         agent, stop, seen = agents.start(self.names.peer), Stop(), threading.Event()
+        errors: list[BaseException] = []
         if when == "before it begins":
             stop.set()
 
         def watch() -> None:
-            for _ in agent.gateway_ingress(stop=stop):
+            try:
+                for _ in agent.gateway_ingress(stop=stop):
+                    seen.set()
+            except BaseException as error:  # noqa: BLE001 - looked at below
+                errors.append(error)
                 seen.set()
 
         thread = threading.Thread(target=watch, name="contract-ingress", daemon=True)
@@ -39,6 +48,38 @@ class EveryGatewayRules(GatewayStage):
             stop.set()
         thread.join(self.stop_deadline)
         assert not thread.is_alive(), f"the watch goes on {self.stop_deadline:g} s after it was stopped"
+        assert errors == []
+
+    def test_g3_an_agent_that_is_closed_leaves_no_thread_and_no_socket(
+        self, backend: GatewayBackend, agents: GatewayAgents
+    ) -> None:
+        peer = self.names.peer
+        inward = self.way_in("orders", backend.serve("orders"))
+        outward = self.way_out("stock", backend.owner(peer, "stock", self.san(peer)))
+
+        def live() -> None:
+            agent = agents.start(peer)
+            told_of(agent)
+            agent.gateway_publish(routes=[inward])
+            agent.gateway_import(routes=[outward], keep=frozenset())
+            agents.stop(agent)
+
+        live()  # what a library keeps for good is there now
+        before = held()
+        for _ in range(LIVES):
+            live()
+        assert grown(before, LIVES, self.stop_deadline) == {}, f"left behind after {LIVES} agents came and went"
+
+    def test_g10_a_gateway_that_cannot_be_reached_is_a_finding(
+        self, backend: GatewayBackend, agents: GatewayAgents
+    ) -> None:
+        agent = agents.start(self.names.peer)
+        with backend.outage():
+            assert Severity.ERROR in {finding.severity for finding in agent.gateway_check()}
+        self.until(
+            lambda: Severity.ERROR not in {finding.severity for finding in agent.gateway_check()},
+            "nothing is wrong with a gateway that can be reached",
+        )
 
 
 class IngressRules(GatewayStage):
@@ -229,6 +270,21 @@ class ImportRules(GatewayStage):
             assert ways[0] == ways[1]
         else:  # the address is the owner's own: whoever wrote the import leads callers there
             assert ways[1] == replace(ways[0], endpoints={"tcp": route.service.endpoints})
+
+    def test_g7_services_of_one_name_lead_each_to_its_own_peer(
+        self, backend: GatewayBackend, agents: GatewayAgents
+    ) -> None:
+        peers = (self.names.peer, self.names.other_peer)
+        agent = agents.start(*peers)
+        routes = []
+        for peer in peers:
+            route = self.way_out("stock", backend.owner(peer, f"stock of {peer}", self.san(peer)), peer=peer)
+            routes.append(replace(route, service=replace(route.service, name="stock")))
+        ways = self.lead(agent, *routes)
+        heard = [word(backend.leave(*each)) for each in zip(routes, ways, strict=True)]
+        assert heard == [f"stock of {peer}" for peer in peers]
+        agent = agents.restart(agent, *peers)
+        assert self.lead(agent, *routes) == ways
 
     @pytest.mark.parametrize("keep", ["named", "everything"])
     def test_g7_what_is_kept_stays_as_it_is(self, backend: GatewayBackend, agents: GatewayAgents, keep: str) -> None:

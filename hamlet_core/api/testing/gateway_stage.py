@@ -123,9 +123,11 @@ class GatewayStage:
             peers=tuple(peers) or (self.names.peer,),
         )
 
-    def way_out(self, name: str, endpoint: Endpoint, *, sans: Collection[str] | None = None) -> ImportRoute:
-        """A service of `Names.peer` whose ingress is expected to present what `san` says, or else `sans`."""
-        peer = self.names.peer
+    def way_out(
+        self, name: str, endpoint: Endpoint, *, sans: Collection[str] | None = None, peer: str = ""
+    ) -> ImportRoute:
+        """A service of `Names.peer`, or another one, whose ingress is to present what `san` says, or else `sans`."""
+        peer = peer or self.names.peer
         fqdn = f"{name}.{peer}.example"
         service = FederatedService(
             name=fqdn,

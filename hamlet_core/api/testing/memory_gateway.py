@@ -179,6 +179,11 @@ class MemoryGateway:
             self.ports[place] = next(port for port in itertools.count(FIRST_PORT) if port not in taken)
         return self.ports[place]
 
+    def findings(self) -> Sequence[Finding]:
+        """Whether it can be reached."""
+        severity, message = (Severity.ERROR, "out of reach") if self.down else (Severity.OK, "in reach")
+        return [Finding(subject="memory", severity=severity, message=message)]
+
     # --- calls -----------------------------------------------------------------------------------
 
     def admits(self, sni: str, bundle: str | None) -> Endpoint | None:
@@ -238,14 +243,7 @@ class MemoryGatewayAdapter:
     @hookimpl
     def gateway_check(self) -> Sequence[Finding]:
         """See `GatewaySpec`."""
-        down = self._gateway.down
-        return [
-            Finding(
-                subject="memory",
-                severity=Severity.ERROR if down else Severity.OK,
-                message="out of reach" if down else "in reach",
-            )
-        ]
+        return self._gateway.findings()
 
     @hookimpl
     def gateway_close(self) -> None:

@@ -59,7 +59,7 @@ class WithDnsNames(GatewayStage):
 
 
 class TestConsulGatewayContract(WithDnsNames, EgressContract):
-    """G3, and G6 to G9."""
+    """G3, and G6 to G10."""
 
     @pytest.fixture
     def backend(self, checking_gateway: TerminatingGateway, tmp_path: Path) -> Iterator[GatewayBackend]:
