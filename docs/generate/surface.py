@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Annotated, Any, ForwardRef, get_origin
 
 import click
+from _pytest.fixtures import FixtureFunctionDefinition
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -69,11 +70,13 @@ def hooks_of(spec: type) -> dict[str, Callable[..., object]]:
 def signature(name: str, function: Callable[..., object]) -> str:
     """A signature as one would write it, without self."""
     shown = inspect.signature(function)
-    written = []
+    written: list[str] = []
     for key, each in shown.parameters.items():
         if key in ("self", "cls"):
             continue
-        if each.kind is each.KEYWORD_ONLY and "*" not in written:
+        if each.kind is each.VAR_POSITIONAL:
+            key = f"*{key}"
+        elif each.kind is each.KEYWORD_ONLY and not any(word.startswith("*") for word in written):
             written.append("*")
         default = "" if each.default is each.empty else f" = {literal(each.default)}"
         written.append(f"{key}: {_name(each.annotation)}{default}")
@@ -107,13 +110,31 @@ def _module(module: ModuleType) -> Iterator[str]:
         if value in SPECS or isinstance(value, ModuleType):
             yield name
         elif value in suites() if inspect.isclass(value) else False:
-            yield f"{name} (a suite of checks)"
+            yield from _suite(name, value)
         elif inspect.isclass(value):
             yield from _class(name, value)
         elif inspect.isfunction(inspect.unwrap(value)):
             yield signature(name, inspect.unwrap(value))
         else:
             yield f"{name} = {alias(value)}"
+
+
+def _suite(name: str, value: type) -> Iterator[str]:
+    """What a plugin's subclass overrides (fixtures and settings) and can call, and every check that it is given."""
+    yield f"{name} (a suite of checks)"
+    for key in dir(value):
+        member = getattr(value, key)
+        if key.startswith("_"):
+            continue
+        if key.startswith("test_"):
+            yield f"{name}.{key} (a check)"
+        elif isinstance(member, FixtureFunctionDefinition):
+            yield f"{name}.{key} (a fixture)"
+        elif inspect.isfunction(inspect.unwrap(member)):
+            yield signature(f"{name}.{key}", inspect.unwrap(member))
+        else:
+            shown = f"{type(member).__name__}(...)" if dataclasses.is_dataclass(member) else literal(member)
+            yield f"{name}.{key} = {shown}"
 
 
 def _class(name: str, value: type) -> Iterator[str]:
@@ -131,15 +152,18 @@ def _class(name: str, value: type) -> Iterator[str]:
             yield f"{name}.{each.name}: {each.type}{default}"
     elif issubclass(value, tuple):
         yield from (f"{name}.{key}: {_name(kind)}" for key, kind in inspect.get_annotations(value).items())
-    elif not issubclass(value, AdapterOptions) and "__init__" in vars(value):
-        yield signature(f"{name}.__init__", vars(value)["__init__"])
+    elif not issubclass(value, AdapterOptions):
+        if "__init__" in vars(value):
+            yield signature(f"{name}.__init__", vars(value)["__init__"])
+        yield from (f"{name}.{key}: {_name(kind)}" for key, kind in inspect.get_annotations(value).items())
     for key, member in vars(value).items():
         if key.startswith("_") or issubclass(value, BaseModel):
             continue
+        abstract = " (abstract)" if getattr(member, "__isabstractmethod__", False) else ""
         if isinstance(member, property):
-            yield f"{name}.{key} (property)"
+            yield f"{name}.{key} (property){abstract}"
         elif inspect.isfunction(inspect.unwrap(member)):
-            yield signature(f"{name}.{key}", member)
+            yield signature(f"{name}.{key}", member) + abstract
 
 
 def _keys() -> Iterator[str]:

@@ -12,6 +12,8 @@ import hamlet_core.api
 from docs.generate import surface
 from docs.generate.metrics import exposed
 from hamlet_core.api import RegistrySpec, testing
+from hamlet_core.api.testing.import_rules import ImportRules
+from hamlet_core.api.testing.stage import RegistryStage
 from hamlet_core.cli import COMMANDS
 
 LIST = Path(__file__).parents[3] / "docs" / "public-api.txt"
@@ -87,3 +89,42 @@ def test_a_new_argument_of_a_hook_is_a_change_of_the_list(monkeypatch: pytest.Mo
     monkeypatch.setattr(RegistrySpec, "registry_close", registry_close)
     assert "RegistrySpec.registry_close(why: str) -> None" not in before
     assert "RegistrySpec.registry_close(why: str) -> None" in surface.public_api()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "line"),
+    [
+        (RegistryStage, "deadline", "RegistryContract.deadline = 20.0"),
+        (RegistryStage, "names", "RegistryContract.names = Names(...)"),
+        (RegistryStage, "agents", "RegistryContract.agents (a fixture)"),
+        (
+            ImportRules,
+            "test_r7_what_an_agent_wrote_is_not_anothers",
+            "RegistryContract.test_r7_what_an_agent_wrote_is_not_anothers (a check)",
+        ),
+        (testing.CoordinatorBackend, "__annotations__", "CoordinatorBackend.ttl: float"),
+    ],
+)
+def test_what_plugins_override_and_are_checked_by_is_in_the_list(
+    owner: type, name: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert line in surface.public_api().splitlines()
+    monkeypatch.delattr(owner, name)
+    assert line not in surface.public_api().splitlines()
+
+
+@pytest.mark.parametrize("name", ["deny", "remove_foreign"])
+def test_a_method_that_becomes_abstract_is_a_change_of_the_list(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith(f"RegistryBackend.{name}(")]
+
+    (optional,) = listed(surface.public_api())
+    monkeypatch.setattr(getattr(testing.RegistryBackend, name), "__isabstractmethod__", True, raising=False)
+    assert listed(surface.public_api()) == [f"{optional} (abstract)"]
+
+
+def test_an_argument_that_takes_any_number_is_told_from_one_that_takes_one() -> None:
+    def trust(self: object, *peers: str, soon: bool = False) -> None:
+        """Trust some."""
+
+    assert surface.signature("trust", trust) == "trust(*peers: str, soon: bool = False) -> None"
