@@ -211,7 +211,8 @@ def hook_relay(
     hooks = register(manager, adapter, "adapter", described=f"{title}: the adapter")
     if missing := sorted(set(required) - hooks):
         message = f"{title}: the adapter does not implement {', '.join(missing)}"
-        raise AdapterError(message)
+        unmarked = ", ".join(hook for hook in missing if callable(getattr(adapter, hook, None)))
+        raise AdapterError(message, mend=f"mark {unmarked} with @hookimpl of hamlet_core.api" if unmarked else "")
     for plugin, wrapper in wrappers.items():
         described = f"{title}: the wrapper of plugin {plugin!r}"
         for hook in register(manager, wrapper, f"wrapper {plugin}", described=described) - set(unwrapped):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+
 import pluggy
 
 from hamlet_core.api import AdapterError
+from hamlet_core.plugins.discovery import one_line
+
+_MEND = "the page Hooks of the documentation (docs/hooks.md) has every hook and its arguments"
 
 
 def register(manager: pluggy.PluginManager, plugin: object, name: str, *, described: str) -> frozenset[str]:
@@ -18,9 +25,10 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, *, descri
         manager.register(plugin, name)
         manager.check_pending()
     except Exception as error:
+        misfits = "; ".join(_misfits(manager, plugin)) or one_line(str(error)) or type(error).__name__
         _forget(manager, name)
-        message = f"{described} does not fit the hooks of Hamlet: {_first_line(error)}"
-        raise AdapterError(message, mend="compare its hooks with hamlet_core.api.hookspecs") from error
+        message = f"{described} does not fit the hooks of Hamlet: {misfits}"
+        raise AdapterError(message, mend=_MEND) from error
     impls = [impl for caller in manager.get_hookcallers(plugin) or () for impl in _impls(caller, plugin)]
     fault = ""
     if not impls:
@@ -45,7 +53,28 @@ def _forget(manager: pluggy.PluginManager, name: str) -> None:
         manager.unregister(name=name)
 
 
-def _first_line(error: Exception) -> str:
-    """The sentence of an error of pluggy's, without the listings that follow it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) if lines else type(error).__name__
+def _misfits(manager: pluggy.PluginManager, plugin: object) -> Iterator[str]:
+    """Each implementation that does not fit, and why; pluggy names the first, in a listing of several lines."""
+    arguments = {name: hook.spec.argnames for name, hook in vars(manager.hook).items() if hook.spec is not None}
+    for attribute in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, attribute)
+        if options is None:
+            continue
+        hook = options["specname"] or attribute
+        method = getattr(plugin, attribute)
+        taken = pluggy.HookImpl(plugin, "", method, options).argnames
+        if hook not in arguments:
+            close = difflib.get_close_matches(hook, arguments, n=1)
+            yield f"{hook} ({_place(method)}) is no hook" + (f", {close[0]} is" if close else "")
+        elif set(taken) - set(arguments[hook]):
+            given = ", ".join(arguments[hook]) or "nothing"
+            yield f"{hook} ({_place(method)}) takes {', '.join(taken)}, and is given {given}"
+        elif (options["wrapper"] or options["hookwrapper"]) and not inspect.isgeneratorfunction(method):
+            yield f"{hook} ({_place(method)}) is a wrapper without a yield"
+
+
+def _place(method: Callable[..., object]) -> str:
+    """Where it is written: class, file and line."""
+    code = getattr(inspect.unwrap(method), "__code__", None)
+    name: str = getattr(method, "__qualname__", repr(method))
+    return f"{name} in {code.co_filename}, line {code.co_firstlineno}" if code else name

@@ -253,8 +253,13 @@ async def test_closing_goes_on_whatever_the_adapter_does(make):
 def test_an_adapter_without_a_hook_is_refused(gateway, hook):
     adapter = gateway.adapter_type().open(None, None)
     setattr(adapter, hook, None)
-    with pytest.raises(AdapterError, match=rf"gateway \(memory\): the adapter does not implement {hook}"):
+    with pytest.raises(AdapterError, match=rf"gateway \(memory\): the adapter does not implement {hook}") as refused:
         GatewayPort("gateway", gateway.adapter_type(), adapter)
+    assert refused.value.mend == ""
+    setattr(adapter, hook, lambda: None)
+    with pytest.raises(AdapterError, match=rf"the adapter does not implement {hook}") as refused:
+        GatewayPort("gateway", gateway.adapter_type(), adapter)
+    assert refused.value.mend == f"mark {hook} with @hookimpl of hamlet_core.api"
 
 
 async def test_a_wrapper_stands_around_the_adapter_and_may_not_answer_itself(make):

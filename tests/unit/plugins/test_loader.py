@@ -90,7 +90,7 @@ BROKEN = {
         def hamlet_adaptors():
             return []
         """,
-        "unknown hook 'hamlet_adaptors'",
+        "sample.py, line 4) is no hook, hamlet_adapters is",
     ),
     "a hook has an argument too many": (
         """

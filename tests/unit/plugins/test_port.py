@@ -245,5 +245,5 @@ class TestRegistration:
         def registry_aply(changes):
             return []
 
-        with pytest.raises(AdapterError, match="unknown hook 'registry_aply'"):
+        with pytest.raises(AdapterError, match=r"registry_aply \(.*\) is no hook, registry_apply is"):
             make_port(registry_aply=registry_aply)
