@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hamlet_core.api.testing import GatewayBackend, GatewayContract
+from hamlet_core.api.testing import GatewayBackend, GatewayContract, RegistryBackend
 from hamlet_core.cli.scaffold import project
 from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT, Block, blocks, make
@@ -72,11 +72,14 @@ def test_the_tests_of_the_gateway_in_memory_are_the_whole_contract(tmp_path: Pat
     assert run == {name for name in dir(GatewayContract) if name.startswith("test_")}
 
 
-def test_every_method_of_a_gateways_backend_is_explained() -> None:
-    table = PAGE.read_text(encoding="utf-8").partition("## A gateway\n")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(
+    ("heading", "backend"), [("## 7. Prove it\n", RegistryBackend), ("## A gateway\n", GatewayBackend)]
+)
+def test_every_method_of_a_backend_is_explained(heading: str, backend: type) -> None:
+    table = PAGE.read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
     rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named == {name for name in vars(GatewayBackend) if not name.startswith("_")}
+    assert named == {name for name in vars(backend) if not name.startswith("_")}
 
 
 @pytest.fixture(scope="module")

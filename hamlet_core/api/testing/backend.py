@@ -55,7 +55,10 @@ class RegistryBackend(ABC):
 
     @abstractmethod
     def edit_import(self, service: ImportedService) -> None:
-        """Change the entry that the adapter wrote for `service`, as a person would: its mark stays."""
+        """Change the entry that the adapter wrote for `service`, as a person would: its mark stays.
+
+        An adapter may be writing meanwhile. Whoever comes last has it: when this returns, it has been changed.
+        """
 
     @abstractmethod
     def entries(self) -> Mapping[str, object]:
