@@ -47,8 +47,8 @@ class EtcdRegistry:
     def registry_watch(self, stop: Stop) -> Iterator[Batch]:
         """Yield the local services: a `Snapshot` first, then changes, or a `Snapshot` again.
 
-        R1. The first batch MUST be a `Snapshot` of all local services that could be published; an empty
-            registry yields an empty one.
+        R1. The first batch MUST be a `Snapshot` of all local services that could be published, each with all
+            that the registry has of it; an empty registry yields an empty one.
         R2. It MUST NOT contain what carries our mark.
         R3. It MUST raise `RegistryUnavailable` when the backend cannot be reached or does not answer as
             the caller of record (a token without rights): an outage is never an empty snapshot. The core
@@ -112,7 +112,8 @@ class EtcdRegistry:
 
         R9. It is one mark per peer, not one per entry, and MUST be listed by `registry_imports` after a
             restart. Entries of a lost peer stay callable: they are retained. A peer without entries needs
-            no mark. Return True (pluggy takes None for no answer).
+            no mark. A mark that could not be made MUST NOT be said to stand: it raises `RegistryUnavailable`.
+            Return True (pluggy takes None for no answer).
         """
         key = self._peers() + peer
         with self._reached():
