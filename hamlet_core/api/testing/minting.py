@@ -15,11 +15,16 @@ from cryptography.x509.oid import NameOID
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 NOW = datetime.now(UTC).replace(microsecond=0)
+"""When this was imported; certificates that are given no times count from when they are made."""
 HOUR = timedelta(hours=1)
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
     "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
 )  # fmt: skip
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def usage(*which: str) -> x509.KeyUsage:
@@ -70,7 +75,10 @@ class Leaf:
 
 
 class Mint:
-    """An authority that signs whatever it is asked to. `under` makes it an intermediate."""
+    """An authority that signs whatever it is asked to. `under` makes it an intermediate.
+
+    It is valid since an hour ago and for a day, what it signs for an hour, unless `start` and `end` say otherwise.
+    """
 
     def __init__(
         self,
@@ -81,8 +89,8 @@ class Mint:
         ca: bool | None = True,
         path_length: int | None = None,
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
-        start: datetime = NOW - HOUR,
-        end: datetime = NOW + 24 * HOUR,
+        start: datetime | None = None,
+        end: datetime | None = None,
         key_identifiers: bool = True,
     ) -> None:
         self.key = key or ec_key()
@@ -95,7 +103,9 @@ class Mint:
             own.append((x509.BasicConstraints(ca=ca, path_length=path_length), True))
         if key_identifiers:
             own.append((x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False))
-        self.certificate = _sign(self.subject, self.key, issuer.subject, issuer.key, own, start, end)
+        self.certificate = _sign(
+            self.subject, self.key, issuer.subject, issuer.key, own, start, end or _now() + 24 * HOUR
+        )
 
     @property
     def pem(self) -> bytes:
@@ -113,8 +123,8 @@ class Mint:
         dns: Sequence[str] = (),
         common_name: str = "",
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
-        start: datetime = NOW - HOUR,
-        end: datetime = NOW + HOUR,
+        start: datetime | None = None,
+        end: datetime | None = None,
         key: Key | None = None,
     ) -> Leaf:
         """Sign a certificate with these names, of a new key unless one is given."""
@@ -127,7 +137,7 @@ class Mint:
         if self.key_identifiers:
             own.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False))
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
-        certificate = _sign(x509.Name(attributes), key, self.subject, self.key, own, start, end)
+        certificate = _sign(x509.Name(attributes), key, self.subject, self.key, own, start, end or _now() + HOUR)
         return Leaf(chain=(certificate, *self.path), key=key)
 
 
@@ -137,7 +147,7 @@ def _sign(
     issuer: x509.Name,
     issuer_key: Key,
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
-    start: datetime,
+    start: datetime | None,
     end: datetime,
 ) -> x509.Certificate:
     builder = (
@@ -146,7 +156,7 @@ def _sign(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
+        .not_valid_before(start or _now() - HOUR)
         .not_valid_after(end)
     )
     for extension, critical in extensions:
