@@ -16,7 +16,6 @@ import click
 
 import hamlet_core
 from hamlet_core.api.errors import HamletError
-from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import console as new_console
 from hamlet_core.cli.output import emit, json_option, styled
 from hamlet_core.cli.settings import Settings, pass_settings
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from hamlet_core.api.testing.live import Check
     from hamlet_core.api.testing.live_role import LiveRole
     from hamlet_core.cli.subjects import Place, Subject
-    from hamlet_core.cli.verification import Section
+    from hamlet_core.cli.verification import Run, Section
 
 
 @click.command("new-adapter")
@@ -145,7 +144,8 @@ def verify_adapter(
     Coordinators: the agents of the checks are of the mesh hamletverify, so nobody's lead is touched.
 
     Gateways: the checks have to say all that it leads, so they take everything else from it, and in the end
-    nothing of ours is led until the agent starts again. They refuse while an agent runs with FILE.
+    nothing of ours is led until the agent starts again. They refuse while an agent runs with FILE, or another leads
+    its mesh: where FILE has a coordinator, the run holds the lead.
 
     What the adapter cannot do itself is done by the backend that its plugin ships, or that --backend names:
     outages, edits by others, services hamletverify-* that come and go, connections. FACTORY gets the adapter's
@@ -172,11 +172,9 @@ def verify_adapter(
       hamlet verify-adapter etcd --backend tests.backend:make --yes --json
     """  # noqa: D301 - click reads the escape itself
     _require_pytest()
-    from hamlet_core.api.testing.live import Result
-    from hamlet_core.cli.subjects import refuse_a_gateway_that_is_led, refuse_names_in_use, subjects
-    from hamlet_core.cli.verification import Run, document, show
-    from hamlet_core.cli.verification import page as page_of
-    from hamlet_core.plugins.loader import installed
+    from hamlet_core.cli.leading import led_by_nobody
+    from hamlet_core.cli.subjects import refuse_names_in_use, subjects
+    from hamlet_core.cli.verification import ending
 
     if backend and alone:
         message = "--backend names a backend, and --no-backend wants none"
@@ -184,23 +182,43 @@ def verify_adapter(
     loaded = (dataclasses.replace(settings, config=file) if file else settings).read()
     found = subjects(loaded, kind, role=role, registry=registry, backend=backend, alone=alone)
     refuse_names_in_use(loaded)
-    refuse_a_gateway_that_is_led(loaded, found)
-    sections = _sections(found, "" if yes else _question(found, loaded.path), timeout)
+    if page is not None:
+        _require_writable(page)
+    with led_by_nobody(loaded, found):
+        sections = _sections(found, "" if yes else _question(found, loaded.path), timeout)
+        _tell(_run(kind, loaded.path), sections, page, as_json=as_json)
+    ctx.exit(ending(sections, partial=partial))
+
+
+def _run(kind: str, config: Path) -> Run:
+    """What was verified, with what, and when."""
+    from hamlet_core.cli.verification import Run
+    from hamlet_core.plugins.loader import installed
+
     (info, *_) = [each for each in installed() if each.name == kind]
-    run = Run(
+    return Run(
         kind=kind,
-        config=str(loaded.path),
+        config=str(config),
         distribution=info.distribution,
         version=info.version,
         hamlet=hamlet_core.__version__,
         at=datetime.now(UTC),
     )
-    if page is not None:
-        _write(page, page_of(run, sections))
-    emit(document(run, sections), lambda console: show(console, run, sections), as_json=as_json)
-    proven = partial or not any(each.done.count(Result.NOT_RUN) for each in sections)
-    if not proven or any(each.done.count(Result.FAILED) or each.done.left_behind for each in sections):
-        ctx.exit(Exit.FINDINGS)
+
+
+def _tell(run: Run, sections: Sequence[Section], page: Path | None, *, as_json: bool) -> None:
+    """Print the report and write it as a page: where one of them fails, there is the other."""
+    from hamlet_core.cli import verification
+
+    try:
+        emit(
+            verification.document(run, sections),
+            lambda console: verification.show(console, run, sections),
+            as_json=as_json,
+        )
+    finally:
+        if page is not None:
+            _write(page, verification.page(run, sections))
 
 
 def _sections(found: Sequence[Subject], question: str, seconds: float) -> list[Section]:
@@ -290,9 +308,24 @@ def _progress(place: Place) -> Callable[[Check], None]:
     return told
 
 
+def _require_writable(page: Path) -> None:
+    """Refuse a place for the page that cannot be written before anything is verified; what is there stays."""
+    with _place_of_report(page):
+        fresh = not page.exists()
+        page.open("a").close()
+        if fresh:
+            page.unlink()
+
+
 def _write(path: Path, text: str) -> None:
-    try:
+    with _place_of_report(path):
         path.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _place_of_report(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         message = f"{path}: the report cannot be written: {error.strerror}"
         raise HamletError(message, mend="choose a place that you may write to") from error

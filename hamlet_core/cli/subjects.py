@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, HamletError, Role
+from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Role
 from hamlet_core.api.testing import CoordinatorBackend, GatewayBackend, RegistryBackend
 from hamlet_core.api.testing.live_coordinator import LiveCoordinator
 from hamlet_core.api.testing.live_gateway import LiveGateway, Ways
@@ -128,24 +127,6 @@ def refuse_names_in_use(loaded: Loaded) -> None:
     if taken := sorted({LIVE_NAMES.peer, LIVE_NAMES.other_peer} & set(loaded.config.peers)):
         message = f"{taken[0]!r} is the name of a peer here, and of what the checks write"
         raise ConfigError(message, where=loaded.locate(("peers", taken[0])), mend="verify with another configuration")
-
-
-def refuse_a_gateway_that_is_led(loaded: Loaded, found: Collection[Subject]) -> None:
-    """Raise `HamletError` where an agent leads the gateway: the checks would take from it all that it leads."""
-    from hamlet_core.agent.admin import AgentUnreachable, call
-
-    led = next((each.place for each in found if each.place.role == "gateway"), None)
-    if led is None:
-        return
-    socket = loaded.config.admin.socket
-    try:
-        call(socket, "ping", {})
-    except AgentUnreachable:
-        if socket.exists() and not os.access(socket, os.W_OK):  # who may not ask cannot know
-            raise
-        return
-    message = f"an agent runs with {loaded.path}: the checks would take from the {led} all that it leads"
-    raise HamletError(message, mend="stop the agent for as long as it takes, or leave the gateway out with --role")
 
 
 def make(subject: Subject) -> Hands:

@@ -13,6 +13,7 @@ from rich.console import Console
 from hamlet_core.api import CoordinatorSpec, GatewaySpec, RegistrySpec, Role
 from hamlet_core.api.testing import Rule, rules_of
 from hamlet_core.api.testing.live import Check, Result, Verification
+from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import styled, table
 from hamlet_core.cli.printable import printable
 from hamlet_core.cli.subjects import Place
@@ -54,6 +55,13 @@ class Section:
     place: Place
     backend: str
     done: Verification
+
+
+def ending(sections: Sequence[Section], *, partial: bool) -> Exit:
+    """How the command ends: well where every check passed that could be run, and with `partial` only those count."""
+    faults = {Result.FAILED} if partial else {Result.FAILED, Result.NOT_RUN}
+    left = any(each.done.left_behind for each in sections)
+    return Exit.FINDINGS if left or any(each.done.count(fault) for each in sections for fault in faults) else Exit.OK
 
 
 def document(run: Run, sections: Sequence[Section]) -> dict[str, object]:

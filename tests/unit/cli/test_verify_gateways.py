@@ -1,17 +1,12 @@
-"""`hamlet verify-adapter`: gateways and coordinators, the ways of a gateway, and who leads it meanwhile."""
+"""`hamlet verify-adapter`: gateways and coordinators, and the ways of a gateway."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import json
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hamlet_core.agent.admin import AdminServer
 from tests.unit.cli.toy_runs import ALL, RULES, Verify, checks, reasons
 
 
@@ -92,27 +87,3 @@ def test_a_backend_that_does_not_close_is_told(verify: Verify) -> None:
     assert done.returncode == 1
     (subject,) = json.loads(done.stdout)["subjects"]
     assert (subject["failed"], subject["left_behind"]) == (0, ["what the backend holds: OSError: it does not close"])
-
-
-def test_a_gateway_that_an_agent_leads_is_left_alone(verify: Verify, tmp_path: Path) -> None:
-    async def ping(request: dict[str, Any]) -> dict[str, Any]:
-        return request
-
-    async def served() -> subprocess.CompletedProcess[str]:
-        server = AdminServer(tmp_path / "admin.sock", {"ping": ping})
-        await server.start()
-        try:
-            run = functools.partial(verify, "toy", "--yes", config=config, SHIPS="all")
-            return await asyncio.to_thread(run)
-        finally:
-            await server.stop()
-
-    config = ALL + "admin: {socket: admin.sock}\n"
-    done = asyncio.run(served())
-    assert done.returncode == 1
-    assert (
-        "an agent runs with hamlet.yaml: the checks would take from the gateway (toy) all that it leads"
-        in done.stderr
-    )
-    assert "leave the gateway out with --role" in done.stderr
-    assert done.stdout == ""
