@@ -10,12 +10,15 @@ from typing import Any
 
 from hamlet_core.api import Finding, Severity
 
+BY_ITSELF = "mend what it says; it is asked again by itself"
 SHOWN = 3
 """So many services are named in one finding; there may be thousands."""
 
 
 def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
-    """Judge the gateways, the peers' services and what is not published; what is well is not mentioned."""
+    """Judge registries, gateways, the services of peers and what is not published; what is well is not mentioned."""
+    for registry in status["registries"]:
+        yield from _registry(registry)
     for role in ("gateway", "egress"):
         if status[role]:
             yield from _gateway(role, status[role])
@@ -31,6 +34,26 @@ def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
+def _registry(registry: Mapping[str, Any]) -> Iterator[Finding]:
+    subject = f"registry {registry['name']!r} ({registry['kind']})"
+    read, write = registry["publishing"], registry["importing"]
+    for way, what in ((read, "its services cannot be read"), (write, "it takes no imports")):
+        if way["error"]:
+            yield Finding(
+                subject=subject,
+                severity=Severity.ERROR,
+                message=f"{what}: {way['error'].removeprefix(f'{subject}: ')}",
+                mend=way["mend"] or BY_ITSELF,
+            )
+    if read["state"] == "connecting":
+        yield Finding(
+            subject=subject,
+            severity=Severity.WARNING,
+            message="it has not reported its services yet: nothing is published before",
+            mend="wait; if it stays so, see whether the registry answers",
+        )
+
+
 def _gateway(role: str, gateway: Mapping[str, Any]) -> Iterator[Finding]:
     subject = f"{role} ({gateway['kind']})"
     if gateway["state"] == "waiting":
@@ -38,7 +61,7 @@ def _gateway(role: str, gateway: Mapping[str, Any]) -> Iterator[Finding]:
             subject=subject,
             severity=Severity.ERROR,
             message=f"it takes nothing new: {gateway['error']}",
-            mend="mend what it says; it is asked again by itself",
+            mend=BY_ITSELF,
         )
     elif gateway["state"] == "connecting":
         yield Finding(

@@ -19,6 +19,7 @@ from hamlet_core.agent.gateway import Gateway
 from hamlet_core.api import (
     AdapterError,
     GatewayUnavailable,
+    HamletError,
     ImportChange,
     ImportKey,
     Outcome,
@@ -66,6 +67,8 @@ class Lane:
         self._gateway = gateway
         self.error = ""
         """Why the registry takes no imports now, or an empty string."""
+        self.mend = ""
+        """What to do about it, where the error says so."""
         self._wake = asyncio.Event()
         self._back = asyncio.Event()
         self._turn = asyncio.Condition()
@@ -130,6 +133,7 @@ class Lane:
             except Exception as error:
                 known = isinstance(error, RegistryUnavailable | AdapterError)
                 self._say(str(error) if known else f"internal error: {error!r}")
+                self.mend = error.mend if isinstance(error, HamletError) else ""
                 self._look_at = 0.0
                 await self._announce()
                 if not known:
@@ -179,7 +183,7 @@ class Lane:
             log.warning("imports wait", registry=self.port.name, error=error)
         elif self.error and not error:
             log.info("the registry takes imports again", registry=self.port.name)
-        self.error = error
+        self.error, self.mend = error, ""
 
     async def _write(self) -> bool:
         for peer, lost_since in self.reconciler.marks(now()):

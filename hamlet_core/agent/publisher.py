@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from hamlet_core import backoff
-from hamlet_core.api import AdapterError, Batch, RegistryUnavailable, Snapshot
+from hamlet_core.api import AdapterError, Batch, HamletError, RegistryUnavailable, Snapshot
 from hamlet_core.plugins.registry_port import RegistryPort
 from hamlet_core.publish.publication import Publication
 
@@ -35,6 +35,8 @@ class Publisher:
         self.since = datetime.now(UTC)
         self.error = ""
         """Why nothing is heard from the registry now, or an empty string."""
+        self.mend = ""
+        """What to do about it, where the error says so."""
         self.reported = False
         """Whether it has given a snapshot since the agent started."""
 
@@ -54,16 +56,17 @@ class Publisher:
             except (RegistryUnavailable, AdapterError) as error:
                 seconds = backoff.delay(attempt, RETRY_CAP)
                 attempt += 1
-                self._silent(str(error), seconds)
+                self._silent(error, seconds)
                 await asyncio.sleep(seconds)
             else:
                 return
 
     def _heard(self) -> None:
         if self.error or not self.reported:
-            self.error, self.reported, self.since = "", True, datetime.now(UTC)
+            self.error, self.mend, self.reported, self.since = "", "", True, datetime.now(UTC)
 
-    def _silent(self, reason: str, retry_in: float) -> None:
+    def _silent(self, error: HamletError, retry_in: float) -> None:
+        reason, self.mend = str(error), error.mend
         if reason != self.error:
             log.warning("registry is silent; what it last said stays", registry=self.port.name, error=reason,
                         retry_in=round(retry_in, 1))  # fmt: skip

@@ -105,11 +105,17 @@ class Reporter:
         return {
             "name": lane.port.name,
             "kind": lane.port.kind,
-            "publishing": {"state": state, "since": stamp(publisher.since), "error": publisher.error},
+            "publishing": {
+                "state": state,
+                "since": stamp(publisher.since),
+                "error": publisher.error,
+                "mend": publisher.mend,
+            },
             "importing": {
                 "state": importing,
                 "since": stamp(self._since((lane.port.name, "importing"), importing)),
                 "error": lane.error,
+                "mend": lane.mend,
             },
         }
 

@@ -22,6 +22,10 @@ _FAMILIES = (
 )
 
 
+FAULT = "a fault of the adapter: report it with the log"
+"""What to do about an adapter that breaks its contract."""
+
+
 def attributed(owner: str, error: BaseException) -> HamletError:
     """Return `error` as one of our families, its message prefixed with `owner`; raise it `from` the original.
 
@@ -34,4 +38,4 @@ def attributed(owner: str, error: BaseException) -> HamletError:
     if isinstance(error, HamletError):
         return AdapterError(f"{owner}: {error}", mend=error.mend)
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return AdapterError(f"{owner}: {text}", mend="a fault of the adapter: report it with the log")
+    return AdapterError(f"{owner}: {text}", mend=FAULT)

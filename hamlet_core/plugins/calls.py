@@ -15,7 +15,7 @@ import pluggy
 import structlog
 
 from hamlet_core.api import PROJECT, AdapterError, Finding, HamletError, Severity, Stop
-from hamlet_core.plugins.attribution import attributed
+from hamlet_core.plugins.attribution import FAULT, attributed
 from hamlet_core.plugins.registration import register
 from hamlet_core.plugins.threads import Answer, start
 
@@ -96,7 +96,7 @@ class Calls:
             error = ended.result().error
             if error is None:
                 message = f"{self.title}: the watch ended without being asked to"
-                raise self._unavailable(message)
+                raise self._unavailable(message, mend=FAULT)
             raise attributed(self.title, error) from error
         finally:
             await self._end_watch(stop, ended)

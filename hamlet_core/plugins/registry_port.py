@@ -26,6 +26,7 @@ from hamlet_core.api import (
     Status,
     Upsert,
 )
+from hamlet_core.plugins.attribution import FAULT
 from hamlet_core.plugins.calls import Calls, Late, hook_relay
 
 _REQUIRED = ("registry_watch", "registry_imports", "registry_apply", "registry_mark_peer", "registry_check")
@@ -79,7 +80,7 @@ class RegistryPort:
         standing = await self._calls.answer("registry_imports", self._hooks.registry_imports)
         if not isinstance(standing, Sequence) or not all(isinstance(each, StandingImport) for each in standing):
             message = f"{self.title}: registry_imports returned {standing!r:.200}, which is no list of StandingImport"
-            raise AdapterError(message)
+            raise AdapterError(message, mend=FAULT)
         return standing
 
     async def apply(self, changes: Sequence[ImportChange]) -> Sequence[Outcome]:
@@ -101,13 +102,13 @@ class RegistryPort:
             ]
         if not isinstance(outcomes, Sequence) or not all(isinstance(each, Outcome) for each in outcomes):
             message = f"{self.title}: registry_apply returned {outcomes!r:.200}, which is no list of Outcome"
-            raise AdapterError(message)
+            raise AdapterError(message, mend=FAULT)
         if [outcome.key for outcome in outcomes] != [change.key for change in changes]:
             message = (
                 f"{self.title}: registry_apply answered {len(changes)} changes with {len(outcomes)} outcomes"
                 " that are not theirs, one by one and in their order"
             )
-            raise AdapterError(message)
+            raise AdapterError(message, mend=FAULT)
         return outcomes
 
     async def mark_peer(self, peer: str, lost_since: datetime | None) -> None:
@@ -132,8 +133,8 @@ class RegistryPort:
     def _check_batch(self, batch: object, *, first: bool) -> None:
         if first and not isinstance(batch, Snapshot):
             message = f"{self.title}: the first batch of its watch is {batch!r:.200} and must be a Snapshot"
-            raise AdapterError(message)
+            raise AdapterError(message, mend=FAULT)
         changes = isinstance(batch, tuple) and all(isinstance(each, Upsert | Remove) for each in batch)
         if not (changes or isinstance(batch, Snapshot)):
             message = f"{self.title}: its watch yielded {batch!r:.200}; a Snapshot or a tuple of changes is due"
-            raise AdapterError(message)
+            raise AdapterError(message, mend=FAULT)

@@ -8,16 +8,25 @@ from hamlet_core.agent.findings import SHOWN, state_findings
 from hamlet_core.api import Severity
 
 GATEWAY = {"kind": "envoy", "state": "live", "error": ""}
+LIVE = {"state": "live", "error": "", "mend": ""}
+OUT = "registry 'main' (consul): KeyError: 'orders'"
+REGISTRY = {"name": "main", "kind": "consul", "publishing": LIVE, "importing": LIVE}
 HELD = {"since": "2026-03-01T08:00:00.000+00:00", "reason": "so many at once"}
 
 
-def status(*, gateway=None, egress=None, held=None, refused=None, refuses=None, unpublished=()):
+def status(*, registry=None, gateway=None, egress=None, held=None, refused=None, refuses=None, unpublished=()):
     peer = {
         "name": "east",
         "imports": {"held": held or {}, "rejected": refused or {}},
         "exports": {"rejected": refuses or {}},
     }
-    return {"gateway": gateway, "egress": egress, "peers": [peer], "unpublished": list(unpublished)}
+    return {
+        "registries": [REGISTRY | (registry or {})],
+        "gateway": gateway,
+        "egress": egress,
+        "peers": [peer],
+        "unpublished": list(unpublished),
+    }
 
 
 def test_what_is_well_is_not_mentioned():
@@ -28,6 +37,27 @@ def test_what_is_well_is_not_mentioned():
 @pytest.mark.parametrize(
     ("document", "subject", "severity", "message", "mend"),
     [
+        (
+            status(registry={"publishing": {"state": "silent", "error": OUT, "mend": "report it"}}),
+            "registry 'main' (consul)",
+            Severity.ERROR,
+            "its services cannot be read: KeyError: 'orders'",
+            "report it",
+        ),
+        (
+            status(registry={"importing": {"state": "waiting", "error": "the gateway is gone", "mend": ""}}),
+            "registry 'main' (consul)",
+            Severity.ERROR,
+            "it takes no imports: the gateway is gone",
+            "by itself",
+        ),
+        (
+            status(registry={"publishing": LIVE | {"state": "connecting"}}),
+            "registry 'main' (consul)",
+            Severity.WARNING,
+            "not reported its services yet",
+            "wait",
+        ),
         (
             status(gateway=GATEWAY | {"state": "waiting", "error": "it has ended"}),
             "gateway (envoy)",
@@ -79,6 +109,9 @@ def test_what_is_well_is_not_mentioned():
         ),
     ],
     ids=[
+        "a registry cannot be read",
+        "a registry takes no imports",
+        "a registry is silent",
         "gateway waits",
         "egress waits",
         "gateway is silent",
