@@ -34,8 +34,9 @@ A plugin is a distribution with an entry point in the group `hamlet`. The entry 
 `kind`, or the name by which `plugins:` lists it; what it leads to, a module usually, implements hooks of
 `AgentSpec`. The object that an adapter type's `open` returns implements the hooks of `RegistrySpec`, `GatewaySpec`
 or `CoordinatorSpec`. Implementations carry `@hookimpl`, take their arguments by name, and have no default
-arguments: [pluggy](https://pluggy.readthedocs.io) would never pass the value. A name that is no hook is refused
-when the plugin is loaded.
+arguments: [pluggy](https://pluggy.readthedocs.io) would never pass the value. A name that is no hook,
+or has arguments that the hook has not, is refused: of the module when the plugin is loaded, of the object when the
+adapter is opened, which `hamlet config check` does too.
 
 Hooks are synchronous and may block: the core calls the watch on one thread and everything else on others, one
 write at a time, each call within 60 s. No asyncio is needed, and no lock beyond what the adapter shares between

@@ -137,8 +137,10 @@ class AdapterType:
     `kind` is what the configuration says (`kind: consul`) and equals the name of the entry point; one kind
     may be a registry, a gateway and a coordinator, as an adapter type for each.
     `open` takes the validated options and the context and returns an object that implements the
-    role's hooks; it raises `ConfigError` for options that contradict each other, and does not wait for
-    the backend: a registry that is down is for `registry_watch` to report.
+    role's hooks. It raises `ConfigError` for options that contradict each other, and does nothing else that could
+    fail or be seen: it asks no backend (one that is down is for the hooks to report), reads and writes no file,
+    and starts no thread and no process. `hamlet config check`, and `hamlet check` without an agent, open and close
+    every adapter beside whatever runs.
     `backend` is `module:factory`, or empty: `factory(options)` returns the `RegistryBackend`, `GatewayBackend` or
     `CoordinatorBackend` (as the role is) of a backend in use. `hamlet verify-adapter` alone imports it, so that
     every check of the contract can be run by whoever has the plugin; an agent never does, as it needs pytest.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from hamlet_core.config.problems import ConfigProblems, Problem
 from hamlet_core.config.references import Referenced
 from hamlet_core.config.schema import schema as schema_of
 from hamlet_core.config.values import Loc
-from hamlet_core.plugins import loader
+from hamlet_core.plugins import loader, trial
 from hamlet_core.plugins.options import adapter_options
 
 
@@ -41,13 +44,15 @@ def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
     """Say everything that is wrong with the configuration, with file, line, key and mend.
 
     Files that it names and that are not there yet are remarks, and no faults: it may be checked elsewhere; so are
-    rules that publish nothing for want of a gateway. It reads no certificate and asks no registry: `hamlet check`
-    does.
+    rules that publish nothing for want of a gateway. Every adapter is opened, and nothing is asked of its backend.
+    It reads no certificate and asks no registry: `hamlet check` does.
     """
     path = settings.config_file()
     try:
         loaded = settings.read()
         adapter_options(loaded)
+        if problems := _unsound(loaded):
+            raise ConfigProblems(problems)
     except ConfigProblems as error:
         problems = list(error.problems)
     except ConfigError as error:
@@ -69,6 +74,13 @@ def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
         return
     emit({"file": str(path), "ok": False, "problems": problems}, lambda _: _show(problems), as_json=as_json)
     ctx.exit(Exit.USAGE)
+
+
+def _unsound(loaded: Loaded) -> list[Problem]:
+    """The adapters that cannot be opened, or do not have the hooks of their roles."""
+    with redirect_stdout(sys.stderr):  # what they print and log is no part of the document
+        faults = asyncio.run(trial.faults(loaded))
+    return [loaded.places.problem(loc, str(error), error.mend) for loc, error in faults.items()]
 
 
 def missing_files(loaded: Loaded) -> Iterator[Problem]:

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import Field, SecretStr
 
-from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
+from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, hookimpl
+from hamlet_core.api.testing import MemoryRegistry
 from hamlet_core.cli import main
 from hamlet_core.config.document import parse
 from hamlet_core.config.load import load
@@ -41,9 +42,10 @@ class ToyOptions(AdapterOptions):
 class Toy:
     @hookimpl
     def hamlet_adapters(self) -> list[AdapterType]:
-        return [
-            AdapterType(kind="toy", role="registry", options=ToyOptions, open=SimpleNamespace, summary="For play.")
-        ]
+        return [AdapterType(kind="toy", role="registry", options=ToyOptions, open=self.open, summary="For play.")]
+
+    def open(self, options: ToyOptions, context: AdapterContext) -> object:
+        return MemoryRegistry().open(context)
 
 
 def _installed(**plugins: object) -> Iterator[Any]:
