@@ -11,8 +11,6 @@ import pluggy
 from hamlet_core.api import AdapterError
 from hamlet_core.plugins.discovery import one_line
 
-_MEND = "the page Hooks of the documentation (docs/hooks.md) has every hook and its arguments"
-
 
 def register(manager: pluggy.PluginManager, plugin: object, name: str, *, described: str) -> frozenset[str]:
     """Register `plugin` under `name` and return the names of the hooks it implements.
@@ -28,7 +26,8 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, *, descri
         misfits = "; ".join(_misfits(manager, plugin)) or one_line(str(error)) or type(error).__name__
         _forget(manager, name)
         message = f"{described} does not fit the hooks of Hamlet: {misfits}"
-        raise AdapterError(message, mend=_MEND) from error
+        mend = "the page Hooks of the documentation (docs/hooks.md) has every hook and its arguments"
+        raise AdapterError(message, mend=mend) from error
     impls = [impl for caller in manager.get_hookcallers(plugin) or () for impl in _impls(caller, plugin)]
     fault = ""
     if not impls:
