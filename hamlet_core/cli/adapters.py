@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import shlex
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -185,7 +186,8 @@ def verify_adapter(
     if page is not None:
         _require_writable(page)
     with led_by_nobody(loaded, found):
-        sections = _sections(found, "" if yes else _question(found, loaded.path), timeout)
+        with contextlib.redirect_stdout(sys.stderr):  # what adapters and backends print is no part of the report
+            sections = _sections(found, "" if yes else _question(found, loaded.path), timeout)
         _tell(_run(kind, loaded.path), sections, page, as_json=as_json)
     ctx.exit(ending(sections, partial=partial))
 

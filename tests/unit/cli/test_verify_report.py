@@ -60,6 +60,28 @@ def test_a_place_for_the_report_stays_as_it_is_where_nothing_is_verified(verify:
     assert (tmp_path / "old.html").read_text() == "an earlier one"
 
 
+LOUD = """
+from toy_module import Clerk
+print("imported")
+
+def make(options):
+    print("made")
+    return Loud(options)
+
+class Loud(Clerk):
+    def close(self):
+        print("closed")
+"""
+
+
+def test_what_a_backend_prints_is_no_part_of_the_report(verify: Verify, tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    done = verify("toy", "--backend", "loud:make", "--yes", "--json", config=TOYS)
+    assert json.loads(done.stdout)["kind"] == "toy"
+    for printed in ("imported", "made", "closed"):
+        assert printed in done.stderr
+
+
 RUN = Run(kind="toy", config="h.yaml", distribution="d", version="1", hamlet="1", at=datetime.now(UTC))
 
 
