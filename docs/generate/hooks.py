@@ -51,7 +51,7 @@ What an implementation raises says what the core does:
 | `CoordinatorUnavailable` | who leads cannot be known | does not lead, calls again |
 | `AdapterError` | trying again will not help | as above, and shows it |
 | `ConfigError` | from `open`: options contradict each other | does not start, and names the place in hamlet.yaml |
-| anything else | a fault of the adapter's | takes it for an `AdapterError`, with the traceback as its cause |
+| anything else | a fault of the adapter's | takes it for an `AdapterError`; the log has its traceback, once |
 
 It calls again after 1 s, and waits longer each time, up to 60 s. One change that fails is no exception but an
 outcome: `REJECTED` when it can never be applied, `RETRY` when it may be later, each with a `reason` that a person

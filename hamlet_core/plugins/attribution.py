@@ -37,5 +37,11 @@ def attributed(owner: str, error: BaseException) -> HamletError:
             return family(f"{owner}: {error}", mend=error.mend)
     if isinstance(error, HamletError):
         return AdapterError(f"{owner}: {error}", mend=error.mend)
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return AdapterError(f"{owner}: {text}", mend=FAULT)
+    return AdapterError(f"{owner}: {described(error)}", mend=FAULT)
+
+
+def described(error: BaseException) -> str:
+    """The message of an error, after the name of its type where it is none of Hamlet's."""
+    if isinstance(error, HamletError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

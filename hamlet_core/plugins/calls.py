@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 import pluggy
 import structlog
 
 from hamlet_core.api import PROJECT, AdapterError, Finding, HamletError, Severity, Stop
-from hamlet_core.plugins.attribution import FAULT, attributed
+from hamlet_core.plugins.attribution import FAULT, attributed, described
 from hamlet_core.plugins.registration import register
 from hamlet_core.plugins.threads import Answer, start
 
@@ -24,6 +25,9 @@ _log = structlog.get_logger(__name__)
 
 _END = object()
 """Follows the last item of a watch."""
+
+FAULTS = 100
+"""So many different failures of an adapter are logged with a traceback; then something else is wrong."""
 
 AHEAD = 4
 """Items that a watch may be ahead of the core; then its thread waits."""
@@ -55,12 +59,13 @@ class Calls:
         self._stop: Stop | None = None
         self._watching: asyncio.Future[Answer[None]] | None = None
         self._closed = False
+        self._faults: set[Hashable] = set()
 
-    async def watch(self, begin: Callable[[Stop], Iterator[T]]) -> AsyncGenerator[T, None]:
+    async def watch(self, hook: str, begin: Callable[[Stop], Iterator[T]]) -> AsyncGenerator[T, None]:
         """Yield what the iterator of `begin` does, which runs on a thread of its own; leaving the loop stops it.
 
-        An item counts as taken when the next is asked for. Use it under `contextlib.aclosing`. It ends by
-        itself only after `close`.
+        `begin` calls `hook`. An item counts as taken when the next is asked for. Use it under
+        `contextlib.aclosing`. It ends by itself only after `close`.
         """
         self.refuse_closed()
         if self._watching is not None and not self._watching.done():
@@ -97,7 +102,7 @@ class Calls:
             if error is None:
                 message = f"{self.title}: the watch ended without being asked to"
                 raise self._unavailable(message, mend=FAULT)
-            raise attributed(self.title, error) from error
+            raise self._attributed(hook, error) from error
         finally:
             await self._end_watch(stop, ended)
 
@@ -127,7 +132,7 @@ class Calls:
             message = f"no answer to {hook} within {self._call_timeout:g} s"
             raise Late(message) from None
         if answer.error is not None:
-            raise attributed(self.title, answer.error) from answer.error
+            raise self._attributed(hook, answer.error) from answer.error
         return answer.value  # type: ignore[return-value]  # a call that raised nothing has returned a T
 
     async def aside(self, hook: str, call: Callable[[], object]) -> None:
@@ -138,15 +143,18 @@ class Calls:
 
     async def check(self, hook: str, call: Callable[[], Iterable[Finding] | None]) -> list[Finding]:
         """Ask the adapter how it is; a check that fails or hangs is a finding too. Waits for no other call."""
-        checking = start(call, f"hamlet-check-{self._name}")
+        checking = start(lambda: list(call() or ()), f"hamlet-check-{self._name}")
         done, _ = await asyncio.wait({checking}, timeout=self._call_timeout)
         if not done:
             return [self._finding(f"no answer to {hook} within {self._call_timeout:g} s")]
         answer = checking.result()
         if answer.error is not None:
-            error = attributed(self.title, answer.error)
+            error = self._attributed(hook, answer.error)
             return [self._finding(str(error), error.mend)]
-        return list(answer.value or ())
+        findings = answer.value or []
+        if not all(isinstance(each, Finding) for each in findings):
+            return [self._finding(f"{hook} returned {findings!r:.200}, which is no list of Finding", FAULT)]
+        return findings
 
     async def close(self, hook: str, release: Callable[[], object]) -> None:
         """End the watch, wait for the call that is under way, release the adapter. Once; later ones do nothing.
@@ -183,7 +191,25 @@ class Calls:
         if not call.done():
             _log.error("adapter does not return", adapter=self.title, hook=hook)
         elif (error := call.result().error) is not None:
-            _log.error("adapter failed", adapter=self.title, hook=hook, exc_info=error)
+            self._log_failure(hook, error, trace=self._is_new(hook, error))
+
+    def _attributed(self, hook: str, error: BaseException) -> HamletError:
+        """Return `error` as `attributed` does; a fault of the adapter that is new goes into the log."""
+        if not isinstance(error, HamletError) and self._is_new(hook, error):
+            self._log_failure(hook, error, trace=True)
+        return attributed(self.title, error)
+
+    def _log_failure(self, hook: str, error: BaseException, *, trace: bool) -> None:
+        exc_info = error if trace else None
+        _log.error("adapter failed", adapter=self.title, hook=hook, error=described(error), exc_info=exc_info)
+
+    def _is_new(self, hook: str, error: BaseException) -> bool:
+        """Whether `hook` failed otherwise than ever before: in another place, or with another type of error."""
+        fault = (hook, type(error), tuple((frame.f_code, line) for frame, line in walk_tb(error.__traceback__)))
+        if fault in self._faults or len(self._faults) >= FAULTS:
+            return False
+        self._faults.add(fault)
+        return True
 
     def _finding(self, message: str, mend: str = "") -> Finding:
         return Finding(subject=self.title, severity=Severity.ERROR, message=message, mend=mend)

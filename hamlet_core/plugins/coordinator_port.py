@@ -41,7 +41,9 @@ class CoordinatorPort:
         Raises `CoordinatorUnavailable` while that cannot be known, and `AdapterError` for an adapter that breaks
         the contract: this agent does not lead then.
         """
-        async with aclosing(self._calls.watch(lambda stop: self._hooks.coordinator_lead(stop=stop))) as words:
+        async with aclosing(
+            self._calls.watch("coordinator_lead", lambda stop: self._hooks.coordinator_lead(stop=stop))
+        ) as words:
             async for leads in words:
                 if not isinstance(leads, bool):
                     message = f"{self.title}: coordinator_lead yielded {leads!r:.200}; True or False is due"

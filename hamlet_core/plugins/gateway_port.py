@@ -54,7 +54,9 @@ class GatewayPort:
 
     async def ingress(self) -> AsyncGenerator[Ingress | None, None]:
         """Yield how other meshes reach this one, now and whenever it changes; None: not at all. Use `aclosing`."""
-        async with aclosing(self._calls.watch(lambda stop: self._hooks.gateway_ingress(stop=stop))) as found:
+        async with aclosing(
+            self._calls.watch("gateway_ingress", lambda stop: self._hooks.gateway_ingress(stop=stop))
+        ) as found:
             async for ingress in found:
                 if ingress is not None and not (isinstance(ingress, Ingress) and ingress.endpoints and ingress.sans):
                     message = (

@@ -65,7 +65,9 @@ class RegistryPort:
         `close`; otherwise it raises `RegistryUnavailable` (call again, with backoff) or `AdapterError`.
         """
         first = True
-        async with aclosing(self._calls.watch(lambda stop: self._hooks.registry_watch(stop=stop))) as batches:
+        async with aclosing(
+            self._calls.watch("registry_watch", lambda stop: self._hooks.registry_watch(stop=stop))
+        ) as batches:
             async for batch in batches:
                 self._check_batch(batch, first=first)
                 first = False

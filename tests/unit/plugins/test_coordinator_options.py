@@ -10,7 +10,7 @@ from hamlet_core.config.problems import ConfigProblems
 from hamlet_core.plugins.options import adapter_options
 
 PLUGIN = """
-    from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
+    from hamlet_core.api import AdapterOptions, AdapterType, Finding, Severity, hookimpl
 
     class Options(AdapterOptions):
         seat: int = 1
@@ -49,7 +49,7 @@ PLUGIN = """
         @hookimpl(wrapper=True)
         def coordinator_check(self):
             found = yield
-            return [*found, (self.adapter.name, self.adapter.kind)]
+            return [*found, Finding(subject=self.adapter.name, severity=Severity.OK, message=self.adapter.kind)]
 
     @hookimpl
     def hamlet_wrappers(adapter):
@@ -94,7 +94,7 @@ async def test_it_is_opened_for_our_mesh_and_may_be_wrapped(read):
     leadership = leadership_of(read("coordinator: {kind: chair}"))
     assert leadership is not None
     assert leadership.port.title == "coordinator (chair)"
-    assert await leadership.port.check() == [("coordinator", "chair")]
+    assert [(each.subject, each.message) for each in await leadership.port.check()] == [("coordinator", "chair")]
     await leadership.port.close()
 
 

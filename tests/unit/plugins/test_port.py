@@ -1,6 +1,8 @@
 """The port of a registry: calls, their deadlines, and what of an adapter's answers is believed."""
 
 import asyncio
+import traceback
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -22,6 +24,7 @@ from hamlet_core.api import (
 )
 from hamlet_core.api.testing import imported_service
 from hamlet_core.plugins import RegistryPort
+from hamlet_core.plugins.attribution import FAULT
 
 STOCK, MAIL = imported_service("stock"), imported_service("mail")
 
@@ -205,6 +208,69 @@ class TestCheck:
             (finding,) = await hanging.check()
         assert "no answer to registry_check within 0.1 s" in finding.message
         assert [outcome.status for outcome in await writing] == [Status.APPLIED]
+
+    @pytest.mark.parametrize("answer", [7, ["well"]])
+    async def test_an_answer_that_is_no_list_of_findings_is_one(self, make_port, answer):
+        def registry_check():
+            return answer
+
+        (finding,) = await make_port(registry_check=registry_check).check()
+        assert finding.severity is Severity.ERROR
+        assert finding.mend == FAULT
+
+
+async def _watch(port):
+    async with aclosing(port.watch()) as batches:
+        await anext(batches)
+
+
+class TestFaults:
+    """The traceback of what an adapter should never raise is in the log, once."""
+
+    @pytest.mark.parametrize(
+        ("hook", "call"),
+        [
+            ("registry_watch", _watch),
+            ("registry_imports", lambda port: port.imports()),
+            ("registry_apply", lambda port: port.apply([WriteImport(STOCK)])),
+            ("registry_mark_peer", lambda port: port.mark_peer("east", None)),
+            ("registry_check", lambda port: port.check()),
+        ],
+    )
+    async def test_a_fault_is_logged_once_with_its_traceback_whichever_hook_has_it(self, make_port, hook, call):
+        def fails(**_):
+            raise KeyError("orders")
+
+        port = make_port(**{hook: fails})
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(3):
+                with suppress(AdapterError):
+                    await call(port)
+        (entry,) = logs
+        assert (entry["log_level"], entry["event"], entry["hook"]) == ("error", "adapter failed", hook)
+        assert entry["error"] == "KeyError: 'orders'"
+        assert traceback.extract_tb(entry["exc_info"].__traceback__)[-1].name == "fails"
+
+    async def test_another_fault_of_the_same_hook_is_logged_too(self, make_port):
+        errors = [KeyError("orders"), ValueError("orders"), KeyError("mail")]
+
+        def registry_imports():
+            raise errors.pop()
+
+        port = make_port(registry_imports=registry_imports)
+        with structlog.testing.capture_logs() as logs:
+            while errors:
+                with pytest.raises(AdapterError):
+                    await port.imports()
+        assert [entry["error"] for entry in logs] == ["KeyError: 'mail'", "ValueError: orders"]
+
+    async def test_an_error_that_the_contract_knows_is_no_fault(self, make_port):
+        def registry_imports():
+            raise RegistryUnavailable("down")
+
+        with structlog.testing.capture_logs() as logs, pytest.raises(RegistryUnavailable):
+            await make_port(registry_imports=registry_imports).imports()
+        assert logs == []
 
 
 class TestRegistration:
