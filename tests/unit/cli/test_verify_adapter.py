@@ -94,7 +94,7 @@ def test_the_report_for_a_person_has_a_section_for_each_subject(verify: Verify, 
         assert any(line.startswith(f"{subject}: ") and "could not be run" in line for line in lines[-3:])
     for demand in (
         "R8  One change that fails MUST NOT fail the others.",
-        "G3  It MUST end within a second of `stop`.",
+        "G3  It MUST end within a second of `stop`, and leave no thread or socket behind.",
         "C4  It MUST end within a second of `stop`, and leave no thread or socket behind.",
     ):
         assert demand in lines

@@ -36,8 +36,9 @@ class Toy(MemoryAdapter):
     @hookimpl
     def registry_apply(self, changes):
         if "forgets its mark" in self.fault:
-            for change in changes:
-                self.backend.by_name.pop(getattr(change, "local_name", ""), None)
+            for name in [getattr(change, "local_name", "") for change in changes]:
+                if name in self.backend.by_name and not self._ours(self.backend.by_name[name]):
+                    del self.backend.by_name[name]
         outcomes = super().registry_apply(changes)
         if "is interrupted" in self.fault and any(isinstance(change, WriteImport) for change in changes):
             signal.raise_signal(signal.Signals[os.environ["SIGNAL"]])
