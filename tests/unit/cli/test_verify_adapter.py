@@ -126,13 +126,14 @@ def test_what_the_backend_cannot_take_out_again_is_reported(verify: Verify) -> N
     assert expected in done.stdout
 
 
-@pytest.mark.parametrize(("fault", "rule"), [("forgets its mark", "R7"), ("marks no peer", "R9")])
+@pytest.mark.parametrize(("fault", "rule"), [("takes out others", "R7"), ("marks no peer", "R9")])
 def test_a_broken_adapter_is_found_by_the_rule_it_breaks(verify: Verify, fault: str, rule: str) -> None:
     config = f"  toy: {{kind: toy, fault: {fault}}}\n"
     done = verify("toy", "--yes", "--json", config=config, SHIPS="all")
     assert done.returncode == 1
     report = json.loads(done.stdout)
-    assert checks(report, "failed") == {rule}
+    besides = {"R6"} if rule == "R7" else set()  # whose entries carry no mark cannot tell them from another's
+    assert checks(report, "failed") == {rule} | besides
     (broken,) = [each for each in report["subjects"][0]["rules"] if each["rule"] == rule]
     assert broken["result"] == "failed"
     failure = next(each for each in broken["checks"] if each["result"] == "failed")

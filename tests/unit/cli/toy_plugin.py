@@ -35,7 +35,7 @@ class Toy(MemoryAdapter):
 
     @hookimpl
     def registry_apply(self, changes):
-        if "forgets its mark" in self.fault:
+        if "takes out others" in self.fault:
             for name in [getattr(change, "local_name", "") for change in changes]:
                 if name in self.backend.by_name and not self._ours(self.backend.by_name[name]):
                     del self.backend.by_name[name]
