@@ -64,7 +64,9 @@ class ImportRules(RegistryStage):
         remove(agent, *services)
         assert dict(backend.entries()) == empty
 
-    def test_r5_an_edit_while_a_batch_is_written_is_seen(self, backend: RegistryBackend, agents: Agents) -> None:
+    def test_r5_an_edit_while_a_batch_is_written_is_seen_or_written_over(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
         agent = agents.start()
         quiet = [self.imported(f"quiet-{number}") for number in range(5)]
         standing = self.imported("stock", description="version 0")
