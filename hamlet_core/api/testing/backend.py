@@ -14,6 +14,9 @@ class RegistryBackend(ABC):
 
     The adapter is looked at through its hooks alone; these methods are the owner of a service, a person
     with an editor, another program, and the cable that somebody pulls.
+
+    One that outlives the checks takes out at the first `open` what checks that were killed have left of its own: all
+    that `hamlet verify-adapter` makes has `LIVE_NAMES.own` in its name.
     """
 
     @abstractmethod

@@ -107,8 +107,10 @@ class LiveGateway(LiveRole):
 
     def close(self) -> None:
         """See `LiveRole`."""
-        self.backend.close()
-        self._folder.cleanup()
+        try:
+            self.backend.close()
+        finally:
+            self._folder.cleanup()
 
     def _leads_in(self) -> bool:
         agents = self.agents()

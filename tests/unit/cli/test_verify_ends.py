@@ -41,7 +41,12 @@ def test_an_assertion_of_the_adapter_is_told_by_its_line(verify: Verify) -> None
             "is interrupted and takes nothing out",
             "registry toy (toy): left behind: imports of hamletverify.example in hamletverify: AdapterError",
         ),
+        (
+            "is interrupted again",
+            "registry toy (toy): left behind: what the checks have made, or a part of it: taking it out",
+        ),
     ],
+    ids=["once", "and what it has made stays", "while it takes out what it has made"],
 )
 def test_an_interrupted_run_takes_out_what_it_has_made_or_names_it(
     verify: Verify, fault: str, said: str, sent: str

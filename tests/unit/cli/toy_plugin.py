@@ -40,7 +40,8 @@ class Toy(MemoryAdapter):
                 if name in self.backend.by_name and not self._ours(self.backend.by_name[name]):
                     del self.backend.by_name[name]
         outcomes = super().registry_apply(changes)
-        if "is interrupted" in self.fault and any(isinstance(change, WriteImport) for change in changes):
+        writes = any(isinstance(change, WriteImport) for change in changes)
+        if "is interrupted" in self.fault and (writes or "again" in self.fault):
             signal.raise_signal(signal.Signals[os.environ["SIGNAL"]])
         return outcomes
 
