@@ -71,7 +71,7 @@ Next:
   .venv/bin/pip install -e '.[dev]'
   .venv/bin/pytest             the contract, on the registry in memory
   .venv/bin/hamlet plugins     it is installed
-Then replace store.py with the real registry, and tests/backend.py with what others do to it."""
+Then replace store.py with the real registry, and verification.py with what others do to it."""
     )
 
 
@@ -170,7 +170,7 @@ def verify_adapter(
     For example:
       hamlet verify-adapter consul --config hamlet.yaml --html report.html
       hamlet verify-adapter consul --role coordinator
-      hamlet verify-adapter etcd --backend tests.backend:make --yes --json
+      hamlet verify-adapter etcd --yes --json
     """  # noqa: D301 - click reads the escape itself
     _require_pytest()
     from hamlet_core.cli.leading import led_by_nobody

@@ -40,7 +40,7 @@ FILES: Mapping[str, str] = {
     "registry.py": "src/{package}/registry.py",
     "entries.py": "src/{package}/entries.py",
     "store.py": "src/{package}/store.py",
-    "backend.py": "tests/backend.py",
+    "verification.py": "src/{package}/verification.py",
     "test_contract.py": "tests/test_contract.py",
     "test_plugin.py": "tests/test_plugin.py",
 }

@@ -22,8 +22,8 @@ class Pki:
     client: tuple[Path, Path]
 
 
-def make_pki(folder: Path) -> Pki:
-    """Make them in `folder`; the server is 127.0.0.1, ::1 and localhost."""
+def make_pki(folder: Path, addresses: tuple[str, ...] = ("127.0.0.1", "::1")) -> Pki:
+    """Make them in `folder`; the server is localhost and has these addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "backend test authority")])
     authority = (
@@ -40,7 +40,7 @@ def make_pki(folder: Path) -> Pki:
         own = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         alternatives: list[x509.GeneralName] = [x509.DNSName("localhost")]
-        alternatives += [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1")]
+        alternatives += [x509.IPAddress(ipaddress.ip_address(text)) for text in addresses]
         certificate = (
             _builder(subject, name, own.public_key())
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)

@@ -62,7 +62,7 @@ def test_its_live_verification_runs_every_check(installed):
         "identity: {certificate: a.crt, key: a.key}\n"
         "registries:\n  main: {kind: shelf}\n"
     )
-    command = ["verify-adapter", "shelf", "--yes", "--json", "--backend", "tests.backend:make"]
+    command = ["verify-adapter", "shelf", "--yes", "--json"]
     report = json.loads(output(binaries / "hamlet", *command, cwd=project))
     assert (report["failed"], report["not_run"], report["subjects"][0]["left_behind"]) == (0, 0, [])
     assert report["passed"] > 30

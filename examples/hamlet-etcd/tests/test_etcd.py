@@ -30,7 +30,7 @@ from hamlet_etcd.options import EtcdOptions
 from hamlet_etcd.plugin import open_registry
 from hamlet_etcd.registry import EtcdRegistry
 from hamlet_etcd.store import PAGE, Store
-from tests.backend import EtcdBackend
+from hamlet_etcd.verification import EtcdBackend
 from tests.server import Server
 
 CONTEXT = AdapterContext(

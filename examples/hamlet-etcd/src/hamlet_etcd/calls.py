@@ -72,6 +72,7 @@ class Calls:
             ca_certs=str(options.ca) if options.ca else None,
             cert_file=str(options.certificate) if options.certificate else None,
             key_file=str(options.key) if options.key else None,
+            server_hostname=options.server_name,
         )
 
     def call(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:

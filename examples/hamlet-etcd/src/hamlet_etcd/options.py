@@ -26,6 +26,7 @@ class EtcdOptions(AdapterOptions):
     ca: Path | None = Field(default=None, description="PEM file: the authorities of etcd; default the machine's.")
     certificate: Path | None = Field(default=None, description="PEM file: our client certificate, where etcd asks.")
     key: Path | None = Field(default=None, description="PEM file: its private key.")
+    server_name: str | None = Field(default=None, description="Name in etcd's certificate; default the address's.")
     timeout: Annotated[Duration, Field(gt=timedelta(0))] = Field(
         default=timedelta(seconds=5), description="Longest time for an answer; a watch is renewed as often."
     )

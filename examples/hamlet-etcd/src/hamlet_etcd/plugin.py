@@ -29,5 +29,6 @@ def hamlet_adapters() -> list[AdapterType]:
             options=EtcdOptions,
             open=open_registry,
             summary="keys below a prefix of etcd",
+            backend="hamlet_etcd.verification:make",
         )
     ]

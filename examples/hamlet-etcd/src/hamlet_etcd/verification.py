@@ -1,32 +1,39 @@
-"""What everybody but the adapter does to etcd: the owner of a service, a person with etcdctl, the cable."""
+"""What everybody but the adapter does to etcd: the owner of a service, a person with etcdctl, the cable.
+
+`hamlet verify-adapter` and the tests import it, an agent never does: it needs pytest.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from urllib.parse import urlsplit
 
 from hamlet_core.api import AdapterContext, ImportedService, LocalService
-from hamlet_core.api.testing import RegistryBackend, not_run
+from hamlet_core.api.testing import RegistryBackend, Relay
 
 from hamlet_etcd.entries import Keys, Local, write
 from hamlet_etcd.options import EtcdOptions
 from hamlet_etcd.plugin import open_registry
 from hamlet_etcd.store import Item, Store
-from tests.server import Server
 
 
 class EtcdBackend(RegistryBackend):
-    """The registry that the options name, in the server that the tests have started (or in one that runs)."""
+    """The etcd that the options name; the adapter's way to it can be cut, and nobody else's."""
 
-    def __init__(self, options: EtcdOptions, server: Server | None = None) -> None:
+    def __init__(self, options: EtcdOptions) -> None:
+        url = urlsplit(options.address)
+        host = url.hostname or ""
+        self._relay = Relay(host, url.port or (443 if url.scheme == "https" else 80))
+        way = {"address": f"{url.scheme}://{self._relay.address}", "server_name": options.server_name or host}
+        self._through = options.model_copy(update=way)
         self._options = options
-        self._server = server
         self._store = Store(options)
         self._keys = Keys(options.prefix)
 
     def open(self, context: AdapterContext) -> object:
-        return open_registry(self._options, context)
+        return open_registry(self._through, context)
 
     def add_local(self, service: LocalService) -> str:
         self._store.put(self._keys.service(service.name), write(Local(service=service)))
@@ -53,27 +60,13 @@ class EtcdBackend(RegistryBackend):
         return self._store.list(self._options.prefix)[0]
 
     def outage(self) -> AbstractContextManager[None]:
-        if self._server is None:
-            not_run(needs="a server that the tests have started: this one is not ours to stop")
-        return self._server.outage()
-
-    def deny(self) -> AbstractContextManager[None] | None:
-        return self._denied(self._server) if self._server else None
-
-    @contextmanager
-    def _denied(self, server: Server) -> Iterator[None]:
-        with server.asking() as root:  # the adapter is not root
-            ours, self._store = self._store, Store(root)
-            try:
-                yield
-            finally:
-                self._store.close()
-                self._store = ours
+        return self._relay.cut()
 
     def close(self) -> None:
         self._store.close()
+        self._relay.close()
 
 
 def make(options: EtcdOptions) -> EtcdBackend:
-    """For `hamlet verify-adapter etcd --backend tests.backend:make`."""
+    """What `hamlet verify-adapter etcd` asks for."""
     return EtcdBackend(options)
