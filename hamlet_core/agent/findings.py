@@ -82,6 +82,14 @@ def _peer(peer: Mapping[str, Any]) -> Iterator[Finding]:
             message=f"removals held: {_named(held)}",
             mend=f"if they are meant, `hamlet confirm {peer['name']}` lets them pass",
         )
+    late = {name: each["reason"] for name, each in peer["imports"]["retried"].items()}
+    if late:
+        yield Finding(
+            subject=subject,
+            severity=Severity.ERROR,
+            message=f"changes of it that are tried in vain: {_named(late)}",
+            mend="mend what the reason names, a right to write for example; they are tried again by themselves",
+        )
     if peer["imports"]["rejected"]:
         yield Finding(
             subject=subject,

@@ -6,7 +6,7 @@ It reads the parts and changes nothing but its own memory of since when a state 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from hamlet_core import __version__
@@ -17,6 +17,8 @@ from hamlet_core.rpc.link import VERSIONS
 from hamlet_core.rpc.peering import Peering
 from hamlet_core.wire.messages import Codec
 
+RETRIED_FOR = timedelta(seconds=10)
+"""A change that the registry did not take is told after so long: one that meets another in it is soon tried again."""
 Document: TypeAlias = dict[str, Any]
 
 
@@ -148,6 +150,7 @@ class Reporter:
     def _imports(self, peering: Peering) -> Document:
         parts = [lane.reconciler.status(peering.name) for lane in self._agent.importer.lanes]
         state = self._import_state(peering)
+        told = datetime.now(UTC) - RETRIED_FOR
         return {
             "state": state,
             "since": stamp(self._since((peering.name, "imports"), state)),
@@ -155,6 +158,12 @@ class Reporter:
             "accepted": max(part.accepted for part in parts),
             "standing": max(part.standing for part in parts),
             "pending": max(part.pending for part in parts),
+            "retried": {
+                name: {"since": stamp(late.since), "reason": late.reason}
+                for part in parts
+                for name, late in part.retried.items()
+                if late.since <= told
+            },
             "lost_since": stamp(next((part.lost_since for part in parts if part.lost_since), None)),
             "rejected": {name: reason for part in parts for name, reason in part.rejected.items()},
             "aliases": {fqdn: alias for part in parts for fqdn, alias in part.aliases.items()},

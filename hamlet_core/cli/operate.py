@@ -94,8 +94,8 @@ def status(settings: Settings, as_json: bool) -> None:
 
     Per peer and direction: connecting, syncing, live, stale (lost; what it published is kept), held (removals
     wait for `hamlet confirm`), rejected (the peer does not know us). Exits with 1 unless all of them are live or
-    syncing, every registry can be read and written, the gateway takes routes, our certificate is valid, and there
-    are no orphans. An agent that stands by because another one of its mesh leads is well too.
+    syncing, every registry can be read and takes every change, the gateway takes routes, our certificate is valid,
+    and there are no orphans. An agent that stands by because another one of its mesh leads is well too.
     """
     document = ask(settings, "status")
     emit(document, lambda console: _show_status(console, document), as_json=as_json)
@@ -107,6 +107,7 @@ def status(settings: Settings, as_json: bool) -> None:
     ours = {each[way]["state"] for each in document["registries"] for way in ("publishing", "importing")}
     ours |= {document[each]["state"] for each in ("gateway", "egress") if document[each]}
     well = document["ready"] and not document["orphans"] and ours == {"live"} and not _expired(document)
+    well = well and not any(peer["imports"]["retried"] for peer in document["peers"])
     if not well or states - {"live", "syncing"}:
         click.get_current_context().exit(Exit.FINDINGS)
 
@@ -206,21 +207,21 @@ def _show_details(console: Console, peer: dict[str, Any]) -> None:
         )
     for name, reason in imports["rejected"].items():
         console.print(styled(f"{peer['name']}: refused {name}: {reason}", "yellow"))
-    if imports["held"]:
-        _show_held(console, peer["name"], imports["held"])
+    _show_waiting(console, f"{peer['name']}: removals held", imports["held"])
+    _show_waiting(console, f"{peer['name']}: changes not made", imports["retried"])
     for fqdn, alias in imports["aliases"].items():
         console.print(f"{peer['name']}: {fqdn} is known here as {alias}: another peer has that name")
     for name, reason in peer["exports"]["rejected"].items():
         console.print(styled(f"{peer['name']} refuses {name}: {reason}", "yellow"))
 
 
-def _show_held(console: Console, peer: str, held: dict[str, dict[str, str]]) -> None:
-    """What is held for one reason is one line: there may be thousands."""
-    for reason in dict.fromkeys(each["reason"] for each in held.values()):
-        names = sorted(name for name, each in held.items() if each["reason"] == reason)
+def _show_waiting(console: Console, what: str, waiting: dict[str, dict[str, str]]) -> None:
+    """What waits for one reason is one line: there may be thousands."""
+    for reason in dict.fromkeys(each["reason"] for each in waiting.values()):
+        names = sorted(name for name, each in waiting.items() if each["reason"] == reason)
         shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        since = ago(min(each["since"] for each in held.values() if each["reason"] == reason))
-        console.print(styled(f"{peer}: removals held for {since}: {shown}: {reason}", "yellow"))
+        since = ago(min(each["since"] for each in waiting.values() if each["reason"] == reason))
+        console.print(styled(f"{what} for {since}: {shown}: {reason}", "yellow"))
 
 
 @click.command()

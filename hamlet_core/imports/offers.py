@@ -37,8 +37,9 @@ class Offers:
     accepted, `declined` the reasons for the others, of which `over_quota` lack nothing but room and
     `unrouted` are those that the gateway refuses. `refused`
     are reasons for messages that held no well-formed service. `leaving` are entries whose removal is
-    decided. `present` is what counts as the peer's: wanted, or standing and not leaving. `fresh` was
-    mentioned on the present stream; `new` is what was not present before that.
+    decided; of those in `unsure` nobody knows whether they stand, since nothing but a write without an
+    acknowledgement speaks of them. `present` is what counts as the peer's: wanted, or standing and not leaving.
+    `fresh` was mentioned on the present stream; `new` is what was not present before that.
     """
 
     peer: str
@@ -61,6 +62,7 @@ class Offers:
     held: dict[str, Held] = field(default_factory=dict)
     standing: dict[str, StandingImport] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
+    unsure: set[str] = field(default_factory=set)
     yielding: set[str] = field(default_factory=set)
     """Entries without a known content that leave for no reason but a local service of their name."""
     present: set[str] = field(default_factory=set)

@@ -299,8 +299,11 @@ class Reconciler:
         for key in list(table.dirty):
             if peers_or_keys is not None and key not in peers_or_keys and key.peer not in peers_or_keys:
                 continue
-            if table.writes.in_flight(key) or table.agrees(key):
+            if table.writes.in_flight(key):
                 table.dirty.discard(key)
+            elif table.agrees(key):
+                table.dirty.discard(key)
+                table.writes.done(key)
             else:
                 keys.append(key)
         return tuple(change for change in table.changes(keys) if table.take(change, now))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import MappingProxyType
 
 from hamlet_core.api import ImportKey, StandingImport
 from hamlet_core.imports.offers import Offers
-from hamlet_core.imports.status import ImportRow, PeerImports, Settled, State
+from hamlet_core.imports.status import ImportRow, PeerImports, Retried, Settled, State
 from hamlet_core.imports.table import ImportTable
 
 
@@ -44,8 +45,7 @@ def _unwritten(table: ImportTable, key: ImportKey) -> Settled:
     if rejection is not None:
         return Settled(state=State.REJECTED, reason=_by_registry(table, rejection), by_registry=True)
     if retry is not None:
-        said = f"the registry {table.registry} could not take it yet: {retry}"
-        return Settled(state=State.RETRY, reason=said, by_registry=True)
+        return Settled(state=State.RETRY, reason=_not_yet(table, retry), by_registry=True)
     return Settled(state=State.PENDING)
 
 
@@ -53,12 +53,16 @@ def _by_registry(table: ImportTable, reason: str) -> str:
     return f"the registry {table.registry} rejected it: {reason}"
 
 
+def _not_yet(table: ImportTable, reason: str) -> str:
+    return f"the registry {table.registry} could not take it yet: {reason}"
+
+
 def peer_imports(table: ImportTable, peer: str) -> PeerImports:
     """How the imports of `peer` are."""
     offers = table.peers.get(peer)
     if offers is None:
         return PeerImports(peer=peer)
-    rejected, pending = _outstanding(table, offers)
+    rejected, retried, pending = _outstanding(table, offers)
     aliases = {
         wanted.imported.service.fqdn: wanted.imported.local_name
         for _, wanted in sorted(offers.wanted.items())
@@ -69,10 +73,11 @@ def peer_imports(table: ImportTable, peer: str) -> PeerImports:
         offered=len(offers.services.keys() | offers.refused.keys()) + offers.unlisted,
         accepted=len(offers.wanted),
         applied=sum(offers.agrees(name) for name in offers.wanted),
-        standing=len(offers.standing),
+        standing=len(offers.standing.keys() - offers.unsure),
         pending=pending,
         unlisted=offers.unlisted,
         rejected=MappingProxyType({**rejected, **offers.declined, **offers.refused}),
+        retried=MappingProxyType(retried),
         held=MappingProxyType(dict(offers.held)),
         aliases=MappingProxyType(aliases),
         live=offers.live,
@@ -81,17 +86,19 @@ def peer_imports(table: ImportTable, peer: str) -> PeerImports:
     )
 
 
-def _outstanding(table: ImportTable, offers: Offers) -> tuple[dict[str, str], int]:
-    """What the registry rejected, by name, and how many changes are still to be made."""
-    rejected, pending = {}, 0
+def _outstanding(table: ImportTable, offers: Offers) -> tuple[dict[str, str], dict[str, Retried], int]:
+    """What the registry rejected and what is tried again, by name, and how many changes are still to be made."""
+    rejected, retried, pending = {}, {}, 0
     for name in sorted(offers.wanted.keys() | offers.leaving):
         key = ImportKey(offers.peer, name)
         reason = table.writes.rejection(key)
         if table.writes.in_flight(key) or (reason is None and not offers.agrees(name)):
             pending += 1
+            if (late := table.writes.retried(key)) is not None:
+                retried[name] = replace(late, reason=_not_yet(table, late.reason))
         elif reason is not None:
             rejected[name] = _by_registry(table, reason)
-    return rejected, pending
+    return rejected, retried, pending
 
 
 def _reached_at(offers: Offers, name: str) -> tuple[str, ...]:
@@ -118,7 +125,7 @@ def rows(table: ImportTable) -> Iterator[ImportRow]:
     for peer, offers in sorted(table.peers.items()):
         for name in sorted({*offers.services, *offers.refused, *offers.standing}):
             key = ImportKey(peer, name)
-            stands = offers.standing.get(name)
+            stands = offers.standing.get(name) if name not in offers.unsure else None
             found = settled(table, key)
             here = offers.live and name in offers.fresh
             kept = stands is not None and not here and name not in offers.held

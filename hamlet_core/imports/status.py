@@ -40,13 +40,22 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """A change that the registry has not taken since `since`, though it was tried; `reason` is what it said last."""
+
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerImports:
     """How the imports of one peer in one registry are; all counts are of services.
 
     `offered`: what it offers as far as we know, the refused ones among them. `accepted`: what the registry
     should hold of it, with its content known. `applied`: of those, what the registry holds exactly.
-    `standing`: entries in the registry, also those kept from before and those about to be removed.
-    `pending`: writes and removals not yet done. `rejected`: reason by name, by our rules or by the
+    `standing`: entries in the registry, also those kept from before and those whose removal is not acknowledged;
+    not those whose writing is not acknowledged. `pending`: writes and removals not yet done. `retried`: of those,
+    by name, what was tried and is tried again. `rejected`: reason by name, by our rules or by the
     registry. `unlisted`: refusals beyond those, too many to be listed. `held`: removals held back, by name.
     `aliases`: local name by FQDN, where they differ. `live`: its stream is up. `complete`: and has delivered
     its whole catalog. `lost_since`: since when its entries are kept without a complete catalog.
@@ -60,6 +69,7 @@ class PeerImports:
     pending: int = 0
     unlisted: int = 0
     rejected: Mapping[str, str] = field(default_factory=dict)
+    retried: Mapping[str, Retried] = field(default_factory=dict)
     held: Mapping[str, Held] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     live: bool = False
@@ -69,7 +79,10 @@ class PeerImports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:
-    """What of `PeerImports` can be had at once, however many services there are; counts as there."""
+    """What of `PeerImports` can be had at once, however many services there are; counts as there.
+
+    Among `standing` are entries whose writing is not acknowledged: they may stand.
+    """
 
     standing: int = 0
     held: int = 0

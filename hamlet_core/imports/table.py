@@ -228,6 +228,7 @@ class ImportTable:
         if name not in offers.standing:
             self.routes.change()
         offers.standing[name] = entry
+        offers.unsure.discard(name)
         self.names.occupy(entry.local_name, entry.key)
         if not self.ready:
             offers.new.discard(name)
@@ -242,12 +243,13 @@ class ImportTable:
         key = ImportKey(offers.peer, name)
         self.routes.change()
         offers.standing.pop(name, None)
+        offers.unsure.discard(name)
         offers.leaving.discard(name)
         offers.yielding.discard(name)
         self.names.vacate(key)
         if name not in offers.wanted:
             offers.held.pop(name, None)
-            self.writes.forget(key)
+            self.writes.done(key)
         self._touch(offers, name)
 
     def yield_to_local(self, offers: Offers, name: str) -> None:
@@ -352,7 +354,12 @@ class ImportTable:
             self.vanish(offers, name)
             return
         elif isinstance(change, WriteImport):
-            digest = change.service.digest if outcome.status is Status.APPLIED else ""
+            applied = outcome.status is Status.APPLIED
+            digest = change.service.digest if applied else ""
+            if applied:
+                offers.unsure.discard(name)
+            elif name not in offers.standing:
+                offers.unsure.add(name)
             offers.standing[name] = StandingImport(
                 key=key, local_name=change.service.local_name, digest=digest, lost_since=lost_since
             )
@@ -361,7 +368,7 @@ class ImportTable:
                 key=key, local_name=change.local_name, digest="", lost_since=lost_since
             )
         if name not in offers.wanted and name not in offers.standing:
-            self.writes.forget(key)
+            self.writes.done(key)
         self._touch(offers, name)
         needed = self.changes([key])
         if not (needed and self.writes.may_try(needed[0], now)):

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from hamlet_core import backoff
 from hamlet_core.api import ImportChange, ImportKey, Outcome, Status, WriteImport
+from hamlet_core.imports.status import Retried
 
 RETRY_CAP = 60.0
 """Longest delay, in seconds, between two attempts at one change."""
@@ -40,6 +41,7 @@ class Writes:
         self._in_flight: dict[ImportKey, ImportChange] = {}
         self._failed: dict[ImportKey, _Failure] = {}
         self._due: list[tuple[datetime, ImportKey]] = []
+        self._retried: dict[ImportKey, Retried] = {}
 
     def in_flight(self, key: ImportKey) -> bool:
         """Whether a change of `key` was given out and has no outcome yet."""
@@ -63,7 +65,7 @@ class Writes:
         change = self._in_flight.pop(outcome.key, None)
         if change is None:
             return None
-        before = self._failed.pop(outcome.key, None)
+        before, retried = self._failed.pop(outcome.key, None), self._retried.pop(outcome.key, None)
         if outcome.status is Status.REJECTED:
             self._failed[outcome.key] = _Failure(form=_form(change), reason=outcome.reason)
         elif outcome.status is Status.RETRY:
@@ -72,6 +74,8 @@ class Writes:
             self._failed[outcome.key] = _Failure(
                 form=_form(change), reason=outcome.reason, attempts=attempts + 1, due=due
             )
+            since = now if retried is None else retried.since
+            self._retried[outcome.key] = Retried(since=since, reason=outcome.reason)
             heapq.heappush(self._due, (due, outcome.key))
         return change
 
@@ -104,10 +108,19 @@ class Writes:
         failure = self._failed.get(key)
         return failure.reason if failure is not None and failure.due is not None else None
 
+    def retried(self, key: ImportKey) -> Retried | None:
+        """Since when changes of `key`, which may differ, are tried in vain; None when that is not so."""
+        return self._retried.get(key)
+
     def rejected_keys(self) -> tuple[ImportKey, ...]:
         """Every key whose last change was rejected."""
         return tuple(key for key, failure in self._failed.items() if failure.due is None)
 
     def forget(self, key: ImportKey) -> None:
-        """What failed about `key` no longer matters."""
+        """What failed about `key` no longer matters: another change of it is due."""
         self._failed.pop(key, None)
+
+    def done(self, key: ImportKey) -> None:
+        """Nothing is to be done about `key`: it matters neither what failed, nor for how long."""
+        self.forget(key)
+        self._retried.pop(key, None)

@@ -23,7 +23,7 @@ HEAD = """\
 # What `--json` prints, field by field; docs/api.md says what of it may be relied on.
 # `[]` is an item of a list, `*` a name that is not fixed. Written by tests/docs/test_json_shapes.py.
 """
-FREE = {"rejected", "aliases", "held", "crashes"}
+FREE = {"rejected", "aliases", "held", "retried", "crashes"}
 """Keys whose values are maps by names of services or tasks."""
 Shapes = dict[str, set[str]]
 SELDOM: Shapes = {
@@ -47,6 +47,9 @@ SELDOM: Shapes = {
     "hamlet status.peers[].imports.held.*": {"object"},
     "hamlet status.peers[].imports.held.*.since": {"text"},
     "hamlet status.peers[].imports.held.*.reason": {"text"},
+    "hamlet status.peers[].imports.retried.*": {"object"},
+    "hamlet status.peers[].imports.retried.*.since": {"text"},
+    "hamlet status.peers[].imports.retried.*.reason": {"text"},
     "hamlet services.published[].sans[]": {"text"},
     "hamlet services.published[].losses[]": {"text"},
     "hamlet plan.restart[]": {"text"},

@@ -237,3 +237,25 @@ def test_prometheus_takes_the_alerts_of_the_page(tmp_path: Path) -> None:
         (tmp_path / "rules.yaml").write_text(text)
         done = bash("promtool check rules rules.yaml", tmp_path, surroundings(promtool.parent))
         assert done.code == expected, done.said
+
+
+def test_changes_that_a_registry_does_not_take_are_an_alert(tmp_path: Path) -> None:
+    (promtool,) = needed("promtool", "promtool")
+    (rules,) = (each.text for each in blocks(ROOT / "docs/operations.md") if each.text.startswith("groups:"))
+    (tmp_path / "rules.yaml").write_text(rules)
+    (tmp_path / "test.yaml").write_text("""
+rule_files: [rules.yaml]
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'hamlet_peer_imports_pending{peer="denied"}', values: "2x30"}
+      - {series: 'hamlet_peer_imports_pending{peer="busy"}', values: "2x10 0 2x30"}
+      - {series: 'hamlet_registry_importing{registry="main"}', values: "1x30"}
+    alert_rule_test:
+      - eval_time: 20m
+        alertname: HamletImportsPending
+        exp_alerts: [{exp_labels: {peer: denied}}]
+      - {eval_time: 20m, alertname: HamletImportsWait, exp_alerts: []}
+""")
+    done = bash("promtool test rules test.yaml", tmp_path, surroundings(promtool.parent))
+    assert done.code == 0, done.said

@@ -14,10 +14,12 @@ REGISTRY = {"name": "main", "kind": "consul", "publishing": LIVE, "importing": L
 HELD = {"since": "2026-03-01T08:00:00.000+00:00", "reason": "so many at once"}
 
 
-def status(*, registry=None, gateway=None, egress=None, held=None, refused=None, refuses=None, unpublished=()):
+def status(
+    *, registry=None, gateway=None, egress=None, held=None, late=None, refused=None, refuses=None, unpublished=()
+):
     peer = {
         "name": "east",
-        "imports": {"held": held or {}, "rejected": refused or {}},
+        "imports": {"held": held or {}, "retried": late or {}, "rejected": refused or {}},
         "exports": {"rejected": refuses or {}},
     }
     return {
@@ -87,6 +89,13 @@ def test_what_is_well_is_not_mentioned():
             "`hamlet confirm east`",
         ),
         (
+            status(late={"a.east.example": {"since": HELD["since"], "reason": "permission denied"}}),
+            "peer east",
+            Severity.ERROR,
+            "in vain: 1: a.east.example: permission denied",
+            "a right to write",
+        ),
+        (
             status(refused={"a.east.example": "not accepted"}),
             "peer east",
             Severity.WARNING,
@@ -116,6 +125,7 @@ def test_what_is_well_is_not_mentioned():
         "egress waits",
         "gateway is silent",
         "held",
+        "not taken by the registry",
         "we refuse",
         "the peer refuses",
         "not published",
