@@ -16,7 +16,7 @@ METRICS = {
     "hamlet_peer_imports_state": "1 for the state that the import from a peer is in.",
     "hamlet_peer_exports_state": "1 for the state that publishing to a peer is in.",
     "hamlet_peer_imports_offered": "Services that the peer offers to us.",
-    "hamlet_peer_imports_standing": "Services of the peer that our registry has acknowledged or listed: they stand in it.",
+    "hamlet_peer_imports_standing": "Services of the peer that stand in our registry, as far as it has said so.",
     "hamlet_peer_imports_pending": "Changes from the peer that are not in our registry yet.",
     "hamlet_peer_imports_rejected": "Services of the peer that we refuse.",
     "hamlet_peer_imports_held": "Removals that wait for confirmation.",
