@@ -9,19 +9,25 @@ from rich.console import Console
 
 from hamlet_core.api.errors import AdapterError
 from hamlet_core.cli import COMMANDS
+from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import emit, json_option, styled, table
 from hamlet_core.plugins.loader import PluginInfo, installed
+from hamlet_core.plugins.requirements import unmet
 
 
 @click.command()
 @json_option
-def plugins(*, as_json: bool) -> None:
+@click.pass_context
+def plugins(ctx: click.Context, *, as_json: bool) -> None:
     """List the installed plugins: what each provides, or why it cannot be used.
 
-    A plugin that nothing in the configuration names is not loaded by the agent, whatever its state.
+    A plugin that nothing in the configuration names is not loaded by the agent, whatever its state. Exits with 1
+    when there is something wrong with one, also with the versions of what it requires.
     """
     found = [_judged(each) for each in installed()]
     emit([_document(each) for each in found], lambda console: _show(console, found), as_json=as_json)
+    if any(each.problem for each in found):
+        ctx.exit(Exit.FINDINGS)
 
 
 def added_command(name: str) -> click.Command | None:
@@ -38,11 +44,11 @@ def added_command(name: str) -> click.Command | None:
 
 
 def _judged(info: PluginInfo) -> PluginInfo:
-    """The plugin, and what is wrong with the names of its commands."""
-    taken = [repr(command.name) for command in info.commands if command.name in COMMANDS]
-    if not taken:
-        return info
-    return replace(info, problem=f"it adds {', '.join(taken)}, which hamlet has itself; that one is used")
+    """The plugin, and what is wrong with the names of its commands and with what it requires."""
+    problems = [info.problem] if info.problem else []
+    if taken := [repr(command.name) for command in info.commands if command.name in COMMANDS]:
+        problems.append(f"it adds {', '.join(taken)}, which hamlet has itself; that one is used")
+    return replace(info, problem="; ".join([*problems, *unmet(info.distribution)]))
 
 
 def _document(info: PluginInfo) -> dict[str, object]:

@@ -166,7 +166,7 @@ def _load_one(manager: pluggy.PluginManager, candidates: Sequence[Found]) -> tup
     """Import and register the one plugin that `candidates` should be; return it and its adapter types."""
     first = candidates[0]
     if len(candidates) > 1:
-        listed = " and ".join(f"{each.distribution} {each.version}" for each in candidates)
+        listed = " and ".join(sorted(f"{each.distribution} {each.version}" for each in candidates))
         message = f"plugin {first.name!r} is provided by {listed}"
         raise AdapterError(message, mend="uninstall all of them but one")
     assert first.entry_point is not None

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from hamlet_core import __version__
 
 COMMAND = """
     import click
@@ -56,10 +58,11 @@ def hamlet(tmp_path: Path) -> Hamlet:
 def install(tmp_path: Path) -> Callable[..., None]:
     """Leave a distribution behind as pip would, with an entry point of the name of its module, or with others."""
 
-    def put(module: str, source: str = "", *, entry_points: bytes = b"") -> None:
+    def put(module: str, source: str = "", *, entry_points: bytes = b"", requires: Sequence[str] = ()) -> None:
         info = tmp_path / "packages" / f"acme_{module}-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{module}\nVersion: 1.0\n")
+        required = "".join(f"Requires-Dist: {each}\n" for each in requires)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{module}\nVersion: 1.0\n{required}")
         (info / "entry_points.txt").write_bytes(entry_points or f"[hamlet]\n{module} = {module}\n".encode())
         (tmp_path / "packages" / f"{module}.py").write_text(textwrap.dedent(source))
 
@@ -69,8 +72,9 @@ def install(tmp_path: Path) -> Callable[..., None]:
 def listed(hamlet: Hamlet) -> dict[str, dict[str, object]]:
     """What `hamlet plugins` says, by the name of the plugin."""
     done = hamlet("plugins", "--json")
-    assert done.returncode == 0, done.stderr
-    return {each["name"]: each for each in json.loads(done.stdout)}
+    found = {each["name"]: each for each in json.loads(done.stdout)}
+    assert done.returncode == any(each["problem"] for each in found.values()), done.stderr
+    return found
 
 
 NOT_UTF_8 = b"[console_scripts]\n\xff = \xff:\xff\n"
@@ -84,7 +88,7 @@ def test_damaged_distributions_stop_no_command(hamlet: Hamlet, install: Callable
     install("etcd", entry_points=NO_EQUALS)
     install("other", entry_points=b"[hamlet]\n\xff = \xff\n")
     done = hamlet(*command.split())
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (1 if command == "plugins" else 0, "")
 
 
 def test_damage_is_told_where_it_may_be_of_a_plugin(hamlet: Hamlet, install: Callable[..., None]) -> None:
@@ -113,6 +117,38 @@ def test_the_plugins_are_listed_with_what_they_provide(hamlet: Hamlet, install: 
     table = hamlet("plugins").stdout
     assert "acme-door" in table
     assert "a door" in table
+
+
+@pytest.mark.parametrize(
+    ("requirement", "said"),
+    [
+        ("hamlet-core>=9", f"it needs hamlet-core>=9, and {__version__} is installed (pip install 'hamlet-core>=9')"),
+        ("Acme.Lib<1.0", "it needs Acme.Lib<1.0, and 1.0 is installed (pip install 'Acme.Lib<1.0')"),
+        ("absent[fast]", "it needs absent, and none is installed (pip install 'absent')"),
+        ("absent ; python_version >= '3'", "it needs absent, and none is installed (pip install 'absent')"),
+        ("hamlet-core[testing]>=0.0.1", None),
+        ("acme-lib~=1.0", None),
+        ("absent ; extra == 'fast'", None),
+        ("absent ; python_version < '3'", None),
+        ("what is this", None),
+    ],
+)
+def test_a_requirement_that_is_not_met_is_told(
+    hamlet: Hamlet, install: Callable[..., None], requirement: str, said: str | None
+) -> None:
+    install("lib", entry_points=b"[console_scripts]\n")
+    install("door", GATEWAY, requires=["click", requirement])
+    found = listed(hamlet)["door"]
+    assert (found["problem"], found["provides"]) == (said, ["gateway"])
+
+
+def test_a_plugin_that_cannot_be_imported_says_what_it_lacks_too(
+    hamlet: Hamlet, install: Callable[..., None]
+) -> None:
+    install("door", "import absent", requires=["absent>=2"])
+    problem = str(listed(hamlet)["door"]["problem"])
+    assert "No module named 'absent'" in problem
+    assert problem.endswith("; it needs absent>=2, and none is installed (pip install 'absent>=2')")
 
 
 WRONG = {  # by what is wrong: the body of the hook, and what is said of it
