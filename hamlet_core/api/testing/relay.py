@@ -136,20 +136,23 @@ class Relay:
 
     async def _relayed(self, taken: socket.socket) -> None:
         ends: list[asyncio.StreamWriter] = []
+        inward: _Way | None = None
         try:
             reader, writer = await asyncio.open_connection(sock=taken)
             ends.append(writer)
             onward, outward = await asyncio.open_connection(*self._target)
             ends.append(outward)
-            await _until_the_end(_Way(reader, outward, self._is_silent), _Way(onward, writer, self._is_silent))
+            inward = _Way(reader, outward, self._is_silent)
+            await _until_the_end(inward, _Way(onward, writer, self._is_silent))
             for end in ends:
                 end.close()
                 await end.wait_closed()
         except OSError:
             pass  # an end is gone, or was never there: so is the other one now
         finally:
+            # Who has said nothing yet is not reset: Python loses the socket of a TLS client that is gone by then.
             for end in ends:
-                _reset(end)
+                _let_go(end, reset=inward is None or inward.passed > 0)
 
     def _is_silent(self) -> bool:
         return self._silences > 0
@@ -194,9 +197,10 @@ async def _until_the_end(*ways: _Way) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _reset(end: asyncio.StreamWriter) -> None:
+def _let_go(end: asyncio.StreamWriter, *, reset: bool) -> None:
     with contextlib.suppress(OSError):  # it has been closed
-        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if reset:
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     end.transport.abort()
 
 

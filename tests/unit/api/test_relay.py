@@ -133,6 +133,18 @@ def test_in_a_silence_nothing_passes_and_nobody_is_told_until_it_is_over(relay: 
         assert answered(again)
 
 
+def test_who_has_said_nothing_by_the_end_of_a_silence_is_hung_up_on_in_order(relay: Relay) -> None:
+    with relay.silence():
+        connection = connected(relay)
+        end = time.monotonic() + PATIENCE
+        while not relay._tasks:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    with connection:
+        assert connection.recv(1) == b""
+        connection.getpeername()  # Python would not, and lose the socket of a TLS handshake, after a reset
+
+
 def test_a_cut_ends_when_its_body_fails(relay: Relay) -> None:
     with pytest.raises(ZeroDivisionError), relay.cut():
         raise ZeroDivisionError
