@@ -186,7 +186,19 @@ class Process:
 
     async def _answer(self, method: str, request: Document) -> Document:
         document = await self._turn.methods(self._reload)[method](request)
-        return document | {"reload_refused": self._reload_refused} if method == "status" else document
+        if method != "status":
+            return document
+        if self._reload_refused and await self._in_force():
+            self._reload_refused = ""
+        return document | {"reload_refused": self._reload_refused}
+
+    async def _in_force(self) -> bool:
+        """Whether what would be read now is in force: what was refused was put back, and nobody told us."""
+        loaded = self._turn.loaded
+        try:
+            return (await asyncio.to_thread(load.read, loaded.path)).config == loaded.config
+        except HamletError:
+            return False
 
     def _metrics(self, loop: asyncio.AbstractEventLoop) -> CollectorRegistry:
         async def status() -> Document:

@@ -269,3 +269,32 @@ async def test_why_a_configuration_was_not_taken_over_is_told_by_status_until_on
     assert [peer["name"] for peer in said["peers"]] == ["east"]
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(running_, 60)
+
+
+async def test_a_refused_configuration_that_was_put_back_is_no_longer_spoken_of(west):
+    from hamlet_core.agent.admin import call
+
+    path, level = west.folder / "hamlet.sock", west.folder / "level"
+    level.write_text("info")
+    west.configure({}, log={"level": "file:level"})
+    running_ = asyncio.create_task(process.Process(load.read(west.config_path), watch=False).run())
+    await eventually(path.exists)
+
+    async def told(expected):
+        async with asyncio.timeout(30):
+            while expected not in (said := await asyncio.to_thread(call, path, "status", {}))["reload_refused"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return said["reload_refused"]
+
+    for wrong, put_back in (
+        (level.unlink, lambda: level.write_text("info")),
+        (lambda: west.configure({"east": {}}), lambda: west.configure({}, log={"level": "file:level"})),
+    ):
+        wrong()
+        signal.raise_signal(signal.SIGHUP)
+        assert await told(" ")
+        assert await told(" "), "it is still so"
+        put_back()
+        assert (await asyncio.to_thread(call, path, "status", {}))["reload_refused"] == ""
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(running_, 60)
