@@ -17,8 +17,8 @@ import click
 
 import hamlet_core
 from hamlet_core.api.errors import HamletError
+from hamlet_core.cli.output import ask_first, emit, json_option, styled
 from hamlet_core.cli.output import console as new_console
-from hamlet_core.cli.output import emit, json_option, styled
 from hamlet_core.cli.settings import Settings, pass_settings
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def verify_adapter(
     Exit codes:
       0    every check passed, or does not apply to a backend in use
       1    a check failed, could not be run (see --partial), or something was left behind; an agent runs
-      2    the command line or the configuration is wrong
+      2    the command line or the configuration is wrong, or nobody answers
       3    a backend cannot be reached, or it could not be asked whether an agent leads the gateway
       130  it was interrupted
 
@@ -234,7 +234,7 @@ def _sections(found: Sequence[Subject], question: str, seconds: float) -> list[S
     try:
         waiting.extend(each.live() for each in found)
         if question:
-            click.confirm(question, abort=True, err=True)
+            ask_first(question)
         for each, live in zip(found, waiting, strict=True):
             try:
                 require_reach(live, seconds=seconds)

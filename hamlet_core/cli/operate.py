@@ -16,7 +16,7 @@ from rich.text import Text
 from hamlet_core.agent.admin import AgentUnreachable, call
 from hamlet_core.api import ConfigError
 from hamlet_core.cli.exits import Exit
-from hamlet_core.cli.output import emit, json_option, styled, table
+from hamlet_core.cli.output import ask_first, emit, json_option, styled, table
 from hamlet_core.cli.settings import Settings, pass_settings
 from hamlet_core.config.model import Admin
 
@@ -365,7 +365,7 @@ def leave(settings: Settings, peer: str, yes: bool, as_json: bool) -> None:
     Also removes what a peer left behind that is no longer in the configuration.
     """
     if not yes:
-        click.confirm(f"Withdraw everything that came from {peer}?", abort=True, err=True)
+        ask_first(f"Withdraw everything that came from {peer}?")
     document = ask(settings, "leave", peer=peer)
     lines = [
         f"left {peer}"

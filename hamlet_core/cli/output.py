@@ -1,4 +1,4 @@
-"""What commands print: tables for people on a terminal, one JSON document for programs."""
+"""What commands print and ask: tables for people on a terminal, one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ def emit(data: object, render: Callable[[Console], object], *, as_json: bool) ->
         click.echo(json.dumps(data, indent=2, default=_plain))
     else:
         render(console())
+
+
+def ask_first(question: str) -> None:
+    """Ask on standard error; "no" ends the command. Raises `UsageError` where nobody is there to answer."""
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort as abort:
+        if not isinstance(abort.__context__, EOFError):
+            raise
+        click.echo(err=True)
+        message = "nobody has answered; give --yes where there is nobody to ask"
+        raise click.UsageError(message) from None
 
 
 def table(*columns: str, rows: Iterable[Iterable[object]], notes: int = 1) -> Listing:

@@ -25,12 +25,14 @@ def verify(tmp_path: Path) -> Verify:
     (packages / "hamlet_toy-1.dist-info" / "METADATA").write_text("Name: hamlet-toy\nVersion: 1\n")
     (packages / "hamlet_toy-1.dist-info" / "entry_points.txt").write_text("[hamlet]\ntoy = toy_module\n")
 
-    def run(*arguments: str, config: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, config: str | None = None, answers: str = "", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         if config is not None:
             (tmp_path / "hamlet.yaml").write_text(CONFIG + config)
         return subprocess.run(
             [sys.executable, "-m", "hamlet_core", "verify-adapter", *arguments],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(packages), **environ}, input="",
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(packages), **environ}, input=answers,
             capture_output=True, text=True, timeout=110, check=False,
         )  # fmt: skip
 

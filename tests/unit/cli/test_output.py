@@ -10,8 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from hamlet_core.cli import main
 from hamlet_core.cli.output import console, emit, styled, table
 
 
@@ -144,3 +146,13 @@ def test_where_even_that_does_not_fit_cells_are_broken_and_nothing_is_lost() -> 
     drawn = _drawn(24, "peer", "service", "lag", "reason", rows=[WIDE_ROW])
     assert all(len(line) <= 24 for line in drawn)
     assert "loopback" in "".join(line[16:].strip() for line in drawn)
+
+
+@pytest.mark.parametrize(("answers", "code", "said"), [("", 2, "give --yes"), ("n\n", 1, "Aborted!")])
+def test_a_question_that_nobody_answers_is_no_refusal(
+    tmp_path: Path, answers: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["leave", "east"], input=answers)
+    assert done.exit_code == code
+    assert said in done.stderr

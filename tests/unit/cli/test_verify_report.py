@@ -53,10 +53,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_verified(
 
 
 def test_a_place_for_the_report_stays_as_it_is_where_nothing_is_verified(verify: Verify, tmp_path: Path) -> None:
-    assert "Aborted!" in verify("toy", "--html", "new.html", config=TOYS).stderr
+    assert "give --yes" in verify("toy", "--html", "new.html", config=TOYS).stderr
     assert not (tmp_path / "new.html").exists()
     (tmp_path / "old.html").write_text("an earlier one")
-    assert "Aborted!" in verify("toy", "--html", "old.html").stderr
+    assert "give --yes" in verify("toy", "--html", "old.html").stderr
     assert (tmp_path / "old.html").read_text() == "an earlier one"
 
 
