@@ -14,7 +14,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from docs.generate.notice import NOTICE
-from hamlet_core.agent.agent import FIXED_KEYS, RELINK_KEYS
+from hamlet_core.agent.agent import RELINK_KEYS
+from hamlet_core.agent.fixed import FIXED_KEYS
 from hamlet_core.api import format_duration
 from hamlet_core.config.driven import Egress, Gateway
 from hamlet_core.config.keys import name_of, plain
@@ -51,8 +52,9 @@ logs show the reference. Keys that take a path take the path itself, not `file:`
 SIGHUP, and with `hamlet run --watch` a changed file, makes the agent take over the configuration. The column
 *change* says what that does: *at once* leaves every stream up; *new link* opens the streams of that peer anew and
 deletes nothing; *restart* cannot be taken over: the agent says so, names the keys, and keeps the whole of the old
-configuration until it is restarted. `hamlet plan` shows beforehand what a change would publish, withdraw, write and
-delete.
+configuration until it is restarted. Where nothing of that differs but the value behind a `file:` or `${NAME}` (a
+password that was rotated), the rest is taken over, and `hamlet status` names the key until the agent is restarted.
+`hamlet plan` shows beforehand what a change would publish, withdraw, write and delete.
 """
 
 EXAMPLE = """\

@@ -15,15 +15,16 @@ from functools import partial
 import grpc
 import structlog
 
+from hamlet_core.agent.fixed import refuse_fixed, rotated, with_fixed
 from hamlet_core.agent.gateway import Gateway, trust_of
 from hamlet_core.agent.importer import Importer, Lane
 from hamlet_core.agent.publisher import Publisher
 from hamlet_core.agent.supervise import Supervisor
-from hamlet_core.api import AdapterContext, Batch, ConfigError, HamletError, Ingress, Snapshot
+from hamlet_core.api import AdapterContext, Batch, ConfigError, Ingress, Snapshot
 from hamlet_core.config.driven import Egress
 from hamlet_core.config.driven import Gateway as GatewaySettings
 from hamlet_core.config.load import Loaded
-from hamlet_core.config.model import Config, Peer
+from hamlet_core.config.model import Peer
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.imports.reconciler import Reconciler
 from hamlet_core.plugins import loader
@@ -44,8 +45,6 @@ DRAIN = 2.0
 """Seconds that streams get to end when the agent stops."""
 LOOK_AT_CLOCK = 60.0
 """At most so many seconds pass between two looks at the clock for rules that begin or end: it may be set."""
-FIXED_KEYS = ("mesh", "listen", "admin", "registries", "coordinator", "plugins", "log")
-"""The keys of the configuration that only a restart can change; a plugin's gateway is another."""
 VERDICT_KEYS = ("accept", "allow_endpoints", "import_into", "max_services", "max_message_bytes")
 """The settings that decide what is refused: changed, the catalog is walked anew, and the owner hears of it."""
 LINK_KEYS = (
@@ -57,24 +56,6 @@ RELINK_KEYS = (*LINK_KEYS, *VERDICT_KEYS)
 """The settings of a peer whose change ends its streams and dials anew."""
 
 
-def needs_restart(old: Config, new: Config) -> list[str]:
-    """The keys in which the two differ and that only a restart can change."""
-    fixed = [key for key in FIXED_KEYS if getattr(old, key) != getattr(new, key)]
-    fixed += ["gateway"] if old.way_in != new.way_in else []
-    fixed += ["egress"] if old.egress != new.egress else []
-    return fixed
-
-
-def refuse_fixed(old: Config, new: Config) -> None:
-    """Raise `HamletError` where only a restart can change what the two differ in."""
-    fixed = needs_restart(old, new)
-    if fixed:
-        message = (
-            f"{', '.join(fixed)} cannot change while the agent runs; nothing of the new configuration is in force"
-        )
-        raise HamletError(message, mend="restart the agent: it loses and deletes nothing")
-
-
 class Agent:
     """Everything that runs for one configuration. `start` it once, `stop` it once."""
 
@@ -82,6 +63,9 @@ class Agent:
         config = loaded.config
         moment = datetime.now(UTC)
         self.loaded = loaded
+        """What was read when the configuration was last taken over."""
+        self.config = config
+        """The configuration in force: of what only a restart can change, as this agent began."""
         self.started = moment
         self.supervisor = Supervisor()
         self.identity = IdentitySource(config.identity, config.peers)
@@ -115,9 +99,9 @@ class Agent:
         self._changing = asyncio.Lock()  # one change of the peers at a time: it has pauses
 
     @property
-    def config(self) -> Config:
-        """The configuration in force."""
-        return self.loaded.config
+    def rotated(self) -> list[str]:
+        """The keys whose reference gives another value by now than the one that is in use."""
+        return rotated(self.config, self.loaded.config)
 
     def _open(self, name: str) -> RegistryPort:
         with self._located(f"registries.{name}"):
@@ -322,16 +306,20 @@ class Agent:
         """Take over a configuration; what it does not change goes on undisturbed.
 
         Raises `HamletError`, and changes nothing, where it changes what only a restart can: our mesh, our
-        addresses, the registries and plugins.
+        addresses, the registries and plugins. A reference that gives another value there is no such change: it is
+        among `rotated` until the restart.
         """
         async with self._changing:
             await self._take_over(loaded)
 
     async def _take_over(self, loaded: Loaded) -> None:
-        old, new = self.config, loaded.config
-        refuse_fixed(old, new)
+        old = self.config
+        refuse_fixed(old, loaded.config)
+        if rotated(old, loaded.config):
+            adapter_options(loaded)  # a value that the next start would refuse is told now
+        new = with_fixed(old, loaded.config)
         self.identity.configure(new.identity, new.peers)
-        self.loaded = loaded
+        self.loaded, self.config = loaded, new
         if self.gateway is not None:
             self.gateway.trust_changed()  # before any route for a new peer is wanted
         policy = Policy.of(new, self.gateway.ingress if self.gateway is not None else None)

@@ -129,7 +129,7 @@ class Control:
     async def _take_over(self, request: Document) -> Document:
         del request
         await self._reload()
-        return {}
+        return {"rotated": self._reporter.rotated}
 
     def _peer(self, request: Document) -> str:
         peer = str(request["peer"])

@@ -5,7 +5,7 @@ Whatever makes status look unwell is told here with what to do about it; no part
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hamlet_core.api import Finding, Severity
@@ -17,6 +17,7 @@ SHOWN = 3
 
 def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge registries, gateways, the services of peers and what is not published; what is well is not mentioned."""
+    yield from rotated_findings(status["rotated"])
     for registry in status["registries"]:
         yield from _registry(registry)
     for role in ("gateway", "egress"):
@@ -31,6 +32,17 @@ def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
             severity=Severity.WARNING,
             message=f"not published: {_named(unpublished)}",
             mend="mend what the reason names; `hamlet status` lists them all",
+        )
+
+
+def rotated_findings(keys: Iterable[str]) -> Iterator[Finding]:
+    """One for each key whose reference gives another value than the one in use."""
+    for key in keys:
+        yield Finding(
+            subject="configuration",
+            severity=Severity.WARNING,
+            message=f"{key} is another now than the one in use",
+            mend="restart the agent to take it: it loses and deletes nothing",
         )
 
 

@@ -8,9 +8,12 @@ from contextlib import aclosing
 import structlog
 
 from hamlet_core import backoff
+from hamlet_core.agent.fixed import rotated_in
 from hamlet_core.agent.supervise import Supervisor
 from hamlet_core.api import AdapterContext, Finding, HamletError, Severity
+from hamlet_core.config.driven import Coordinator
 from hamlet_core.config.load import Loaded
+from hamlet_core.config.model import Config
 from hamlet_core.plugins import loader
 from hamlet_core.plugins.coordinator_port import CoordinatorPort
 from hamlet_core.plugins.opening import open_coordinator
@@ -25,8 +28,9 @@ ANOTHER_LEADS = "standing by: another agent leads"
 class Leadership:
     """Follows the coordinator; `leads` and `stands_by` are set as it says."""
 
-    def __init__(self, port: CoordinatorPort) -> None:
+    def __init__(self, port: CoordinatorPort, settings: Coordinator | None = None) -> None:
         self.port = port
+        self._settings = settings
         self.leads = asyncio.Event()
         self.stands_by = asyncio.Event()
         self.stands_by.set()
@@ -43,6 +47,10 @@ class Leadership:
         if self.error:
             return f"standing by: {self.error}"
         return ANOTHER_LEADS if self._heard else "standing by: waiting for the coordinator"
+
+    def rotated(self, config: Config) -> list[str]:
+        """The keys of the coordinator whose value is another in `config` than the one it was opened with."""
+        return rotated_in(self._settings, config.coordinator, ("coordinator",))
 
     def start(self) -> None:
         """Begin to follow."""
@@ -101,4 +109,4 @@ def leadership_of(loaded: Loaded) -> Leadership | None:
         trust_domain=mesh.trust_domain,
         directory=loaded.path.absolute().parent,
     )
-    return Leadership(open_coordinator(settings, plugins, context))
+    return Leadership(open_coordinator(settings, plugins, context), settings)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from hamlet_core.agent.agent import RELINK_KEYS, Agent, needs_restart
+from hamlet_core.agent.agent import RELINK_KEYS, Agent
+from hamlet_core.agent.fixed import needs_restart
 from hamlet_core.api import FederatedService, WriteImport
 from hamlet_core.config.model import Config, Peer
 from hamlet_core.publish.policy import Policy

@@ -95,6 +95,11 @@ class Serving:
         return self._agent.identity
 
     @property
+    def rotated(self) -> list[str]:
+        """The keys whose value is another now than the one in use, until a restart."""
+        return self._reporter.rotated
+
+    @property
     def not_ready(self) -> str:
         """Why it does not serve yet, or serves no more; an empty string when it does."""
         lost = self._leadership.why_not if self._leadership is not None else ""
@@ -243,6 +248,8 @@ class Process:
             self._reload_refused = f"{error} ({error.mend})" if error.mend else str(error)
             raise
         self._reload_refused = ""
+        for key in turn.rotated:
+            log.warning("a value is another now than the one in use", key=key, mend="restart the agent to take it")
 
     async def _follow_file(self) -> None:
         path = self._turn.loaded.path.absolute()

@@ -11,13 +11,15 @@ import structlog
 
 from hamlet_core import __version__
 from hamlet_core.agent.admin import Document, Method
-from hamlet_core.agent.agent import refuse_fixed
+from hamlet_core.agent.findings import rotated_findings
+from hamlet_core.agent.fixed import refuse_fixed, rotated
 from hamlet_core.agent.leadership import Leadership
 from hamlet_core.agent.status import coordination, stamp
 from hamlet_core.agent.supervise import Supervisor
 from hamlet_core.api import HamletError
 from hamlet_core.config.load import Loaded
 from hamlet_core.identity.source import IdentitySource
+from hamlet_core.plugins.options import adapter_options
 
 log = structlog.get_logger()
 
@@ -34,6 +36,11 @@ class Standby:
         self.supervisor = Supervisor()
         self.identity = IdentitySource(loaded.config.identity, loaded.config.peers)
         self._leadership = leadership
+
+    @property
+    def rotated(self) -> list[str]:
+        """As `Agent.rotated`: the coordinator is all that is open."""
+        return self._leadership.rotated(self.loaded.config)
 
     @property
     def not_ready(self) -> str:
@@ -56,6 +63,8 @@ class Standby:
     async def reload(self, loaded: Loaded) -> None:
         """Have another configuration ready for when this agent leads; as `Agent.reload`."""
         refuse_fixed(self.loaded.config, loaded.config)
+        if rotated(self.loaded.config, loaded.config):
+            adapter_options(loaded)  # it must not find out what is wrong only when it has to lead
         self.identity.configure(loaded.config.identity, loaded.config.peers)
         self.loaded = loaded
         log.info("configuration taken over", path=str(loaded.path))
@@ -82,6 +91,7 @@ class Standby:
             "orphans": [],
             "refused_callers": 0,
             "last_refusal": "",
+            "rotated": self.rotated,
             "crashes": dict(self.supervisor.crashes),
         }
 
@@ -103,7 +113,7 @@ class Standby:
         async def take_over(request: Document) -> Document:
             del request
             await reload()
-            return {}
+            return {"rotated": self.rotated}
 
         return {
             "ping": ping,
@@ -117,7 +127,7 @@ class Standby:
     async def _check(self, request: Document) -> Document:
         del request
         own = self.identity.findings(datetime.now(UTC), trust_domain=self.loaded.config.mesh.trust_domain)
-        own += await self._leadership.check()
+        own += [*rotated_findings(self.rotated), *await self._leadership.check()]
         return {"findings": [{"registry": "", **asdict(finding)} for finding in own]}
 
     async def _refuse(self, method: str, request: Document) -> Document:

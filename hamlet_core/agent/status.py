@@ -80,8 +80,15 @@ class Reporter:
             "orphans": [{"peer": key.peer, "service": key.name} for key in orphans],
             "refused_callers": agent.refused,
             "last_refusal": agent.last_refusal,
+            "rotated": self.rotated,
             "crashes": dict(agent.supervisor.crashes),
         }
+
+    @property
+    def rotated(self) -> list[str]:
+        """The keys whose value is another now than the one in use, until a restart."""
+        keys = [key for key in self._agent.rotated if not key.startswith("coordinator")]  # opened before the agent
+        return keys + (self._leadership.rotated(self._agent.loaded.config) if self._leadership is not None else [])
 
     def tick(self) -> None:
         """Note the states, so that since when they hold does not depend on who asks when. Cheap."""

@@ -142,6 +142,8 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
     if document["reload_refused"]:
         refusal = f"the running agent has not taken over this configuration: {document['reload_refused']}"
         console.print(styled(refusal, "yellow"))
+    for key in document["rotated"]:
+        console.print(styled(f"{key} is another now than the one in use: restart the agent to take it", "yellow"))
     if _expired(document):
         console.print(
             styled(f"our certificate expired {ago(document['identity_expires'])} ago: peers refuse us", "red")

@@ -41,6 +41,7 @@ SELDOM: Shapes = {
     **{f"hamlet status.gateway.{key}[]": {"text"} for key in ("endpoints", "sans")},
     "hamlet status.gateway.refused": {"object"},
     "hamlet status.gateway.refused.*": {"text"},
+    "hamlet status.rotated[]": {"text"},
     "hamlet status.identity_expires": {"null"},
     "hamlet status.peers[].address": {"null"},
     "hamlet status.peers[].imports.aliases.*": {"text"},

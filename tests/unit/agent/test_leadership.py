@@ -1,12 +1,15 @@
 """The coordinator's word decides whether this agent leads; what it cannot say counts as no."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from hamlet_core.agent.leadership import ANOTHER_LEADS, Leadership
 from hamlet_core.api import AdapterContext, CoordinatorUnavailable, Severity, hookimpl
 from hamlet_core.api.testing import MemoryCoordinator
+from hamlet_core.config.driven import Coordinator
+from hamlet_core.config.references import Referenced
 from hamlet_core.plugins.coordinator_port import CoordinatorPort
 from tests.support.meshes import eventually
 
@@ -119,3 +122,17 @@ async def test_the_port_names_the_coordinator_in_what_it_raises(open_leadership)
 
     leadership = open_leadership(Fails())
     await eventually(lambda: leadership.error == "coordinator (memory): nobody home")
+
+
+async def test_a_password_that_is_another_than_the_one_it_was_opened_with_is_named(memory, tmp_path):
+    def settings(password):
+        return Coordinator(kind="memory", password=Referenced(password, "file:pw"))
+
+    context = AdapterContext(
+        name="coordinator", mesh="west", domain="west.example", trust_domain="west.example", directory=tmp_path
+    )
+    port = CoordinatorPort(memory.adapter_type(), memory.open(context))
+    leadership = Leadership(port, settings("before"))
+    assert leadership.rotated(SimpleNamespace(coordinator=settings("before"))) == []
+    assert leadership.rotated(SimpleNamespace(coordinator=settings("after"))) == ["coordinator.password"]
+    await port.close()

@@ -15,7 +15,16 @@ HELD = {"since": "2026-03-01T08:00:00.000+00:00", "reason": "so many at once"}
 
 
 def status(
-    *, registry=None, gateway=None, egress=None, held=None, late=None, refused=None, refuses=None, unpublished=()
+    *,
+    registry=None,
+    gateway=None,
+    egress=None,
+    held=None,
+    late=None,
+    rotated=(),
+    refused=None,
+    refuses=None,
+    unpublished=(),
 ):
     peer = {
         "name": "east",
@@ -24,6 +33,7 @@ def status(
     }
     return {
         "registries": [REGISTRY | (registry or {})],
+        "rotated": list(rotated),
         "gateway": gateway,
         "egress": egress,
         "peers": [peer],
@@ -82,6 +92,13 @@ def test_what_is_well_is_not_mentioned():
             "wait",
         ),
         (
+            status(rotated=["registries.main.password"]),
+            "configuration",
+            Severity.WARNING,
+            "registries.main.password is another now",
+            "restart the agent to take it",
+        ),
+        (
             status(held={"a.east.example": HELD}),
             "peer east",
             Severity.WARNING,
@@ -124,6 +141,7 @@ def test_what_is_well_is_not_mentioned():
         "gateway waits",
         "egress waits",
         "gateway is silent",
+        "a password is another",
         "held",
         "not taken by the registry",
         "we refuse",

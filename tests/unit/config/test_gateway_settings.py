@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hamlet_core.agent.agent import needs_restart
+from hamlet_core.agent.fixed import needs_restart
 from hamlet_core.config.driven import Egress, Gateway
 from hamlet_core.config.model import Config
 

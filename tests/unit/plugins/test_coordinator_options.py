@@ -2,7 +2,7 @@
 
 import pytest
 
-from hamlet_core.agent.agent import needs_restart
+from hamlet_core.agent.fixed import needs_restart
 from hamlet_core.agent.leadership import leadership_of
 from hamlet_core.api import AdapterError, ConfigError
 from hamlet_core.config import load
