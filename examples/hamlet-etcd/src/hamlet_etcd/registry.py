@@ -73,6 +73,9 @@ class EtcdRegistry:
 
         R5. After a restart it MUST list every import written before, with its digest: the backend is the
             store of what was imported. An entry changed by someone else since has an empty digest.
+        The core calls it before it writes anything, then every five minutes (what someone else has removed or
+        changed since is written again), at each `Snapshot` of the watch, and after a call that raised, before it
+        tries again. Nothing is written meanwhile; the call has a minute, as each has.
         It raises `RegistryUnavailable` rather than leave anything out.
         """
         with self._reached():
