@@ -316,12 +316,20 @@ class CannotSpell(MemoryAdapter):
         super()._write(replace(service, service=replace(service.service, description=plain)), standing)
 
 
+class DropsRoutes(MemoryAdapter):
+    """Writes what the owner says, wherever the gateway leads."""
+
+    def _write(self, service, standing):
+        super()._write(replace(service, route=None), standing)
+
+
 FAULTS = {
     "test_r5_a_restarted_agent_finds_every_import_with_its_digest": [Forgetful, NoDigest],
     "test_r5_a_restarted_agent_goes_on_with_what_it_wrote": [WritesAnewAfterARestart],
     "test_r5_an_edited_entry_has_no_digest_and_is_written_again": [BlindToEdits],
     "test_r5_an_edit_while_a_batch_is_written_is_seen_or_written_over": [NoDigest],
     "test_r5_an_edit_of_what_a_batch_has_just_written_is_seen": [NotesWhatStands, NotesWhatStandsSoon],
+    "test_r5_an_import_with_a_route_has_its_digest_as_well": [DropsRoutes],
     "test_r5_every_legal_character_survives": [CannotSpell],
     "test_r6_a_second_apply_changes_nothing": [AlwaysWrites],
     "test_r6_a_change_replaces_what_stood": [WritesOnce],

@@ -7,11 +7,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from hamlet_core.api import ImportedService, RemoveImport, Status, WriteImport
+from hamlet_core.api import Endpoint, ImportedService, RemoveImport, Route, Status, WriteImport
 from hamlet_core.api.testing.agents import Agents, apply, digests_of, imports_of, names_and_digests_of, remove, write
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.stage import RegistryStage
@@ -51,6 +51,19 @@ class ImportRules(RegistryStage):
         agent = agents.start()
         write(agent, service)
         assert digests_of(agents.restart(agent)) == {service.key: service.digest}
+
+    def test_r5_an_import_with_a_route_has_its_digest_as_well(self, agents: Agents) -> None:
+        # Where the mesh has a gateway each import has one; and it changes when the gateway moves.
+        service, other = self.imported("stock"), self.imported("mail")
+        agent = agents.start()
+        write(agent, by_gateway(service, "10.0.0.8"), by_gateway(other, "10.0.0.8", originates_tls=False))
+        for standing in (by_gateway(service, "10.0.0.8"), by_gateway(service, "10.0.0.9"), service):
+            write(agent, standing)
+            agent = agents.restart(agent)
+            assert digests_of(agent) == {
+                standing.key: standing.digest,
+                other.key: by_gateway(other, "10.0.0.8", originates_tls=False).digest,
+            }
 
     def test_r5_a_restarted_agent_goes_on_with_what_it_wrote(self, backend: RegistryBackend, agents: Agents) -> None:
         agent = agents.start()
@@ -296,6 +309,12 @@ class ImportRules(RegistryStage):
         applied = {outcome.key for outcome in outcomes if outcome.status is Status.APPLIED}
         standing = digests_of(agents.restart(agent))
         assert standing == {each.key: each.digest for each in services if each.key in applied}
+
+
+def by_gateway(service: ImportedService, address: str, *, originates_tls: bool = True) -> ImportedService:
+    """The same import, reached by a gateway of this mesh that has this address."""
+    places = {each.id: (Endpoint(address=address, port=20_000),) for each in service.service.instances}
+    return replace(service, route=Route(endpoints=places, originates_tls=originates_tls))
 
 
 def at(backend: RegistryBackend, places: Iterable[str]) -> dict[str, object]:
