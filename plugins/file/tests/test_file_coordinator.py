@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,3 +98,20 @@ def test_a_check_says_who_holds_the_lock(locks: LockFolderBackend, context: Adap
     assert said == ["nobody holds it", "this agent holds it", "another agent holds it"]
     stop.set()
     assert list(words) == []
+
+
+def test_a_share_that_knows_no_locks_is_told_and_nothing_of_it_stays_open(
+    tmp_path: Path, context: AdapterContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:  # as on NFS without a lock daemon; none runs here
+        del descriptor, operation
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    coordinator = opened(tmp_path, context)
+    with pytest.raises(CoordinatorUnavailable, match="No locks available"):
+        next(coordinator.coordinator_lead(Stop()))
+    (finding,) = coordinator.coordinator_check()
+    assert "No locks available" in finding.message
+    standing = {each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
+    assert tmp_path / "west.example_west.leader" not in standing

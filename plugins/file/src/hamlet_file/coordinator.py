@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pydantic import Field
@@ -59,9 +59,8 @@ class FileCoordinator:
         subject = str(self._file)
         try:
             if self._held is None:
-                descriptor = self._opened()
-                free = _locked(descriptor, fcntl.LOCK_SH)
-                os.close(descriptor)
+                with ExitStack() as closing:
+                    free = _locked(self._opened(closing), fcntl.LOCK_SH)
                 message = "nobody holds it" if free else "another agent holds it"
             else:
                 message = "this agent holds it"
@@ -88,10 +87,11 @@ class FileCoordinator:
         try:
             if self._held is not None:
                 return self._kept(self._held)
-            descriptor = self._opened()
-            if not _locked(descriptor, fcntl.LOCK_EX) or not self._in_place(descriptor):
-                os.close(descriptor)
-                return False
+            with ExitStack() as closing:
+                descriptor = self._opened(closing)
+                if not _locked(descriptor, fcntl.LOCK_EX) or not self._in_place(descriptor):
+                    return False
+                closing.pop_all()
             self._held, self._gone = descriptor, None
             return self._old_enough(descriptor)
         except OSError as error:
@@ -118,8 +118,11 @@ class FileCoordinator:
         except FileNotFoundError:
             return False
 
-    def _opened(self) -> int:
-        """The file, which is made where there is none: whole from the beginning, and never over another."""
+    def _opened(self, closing: ExitStack) -> int:
+        """The file, which is made where there is none: whole from the beginning, and never over another.
+
+        `closing` closes it, whatever goes wrong from here on: a claim is tried again for as long as it takes.
+        """
         if not self._file.exists():
             fresh = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
             fresh.write_bytes(self._mark)
@@ -129,8 +132,8 @@ class FileCoordinator:
             finally:
                 fresh.unlink()
         descriptor = os.open(self._file, os.O_RDWR | os.O_CLOEXEC)
+        closing.callback(os.close, descriptor)
         if os.pread(descriptor, 2 * len(self._mark), 0) != self._mark:
-            os.close(descriptor)
             message = f"{self._file} is there and is not the lock file of this mesh"
             raise CoordinatorUnavailable(message, mend="move it away, or set another `path`")
         return descriptor
