@@ -196,7 +196,8 @@ class RegistrySpec:
 
         R1. The first batch MUST be a `Snapshot` of all local services that could be published, each with all
             that the registry has of it; an empty registry yields an empty one.
-        R2. It MUST NOT contain what carries our mark.
+        R2. It MUST NOT contain what carries a mark, be it of another agent that shares the backend: what is
+            imported is never published on.
         R3. It MUST raise `RegistryUnavailable` when the backend cannot be reached or does not answer as
             the caller of record (a token without rights): an outage is never an empty snapshot. The core
             keeps what it knows and calls again with backoff.

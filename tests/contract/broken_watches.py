@@ -90,6 +90,18 @@ class ImportsAsLocal(MemoryAdapter):
             yield batch
 
 
+class ImportsOfOthersAsLocal(MemoryAdapter):
+    """Knows no mark but its own."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        for batch in super().registry_watch(stop):
+            if isinstance(batch, Snapshot):
+                others = (name for name, entry in self.backend.by_name.items() if not self._ours(entry))
+                batch = Snapshot(batch.services + tuple(map(local_service, others)))
+            yield batch
+
+
 class LateToFollow(MemoryAdapter):
     """Lists, and begins to follow the changes a little later."""
 
@@ -280,6 +292,7 @@ FAULTS = {
     "test_r1_what_changes_while_a_watch_begins_is_not_lost": [LateToFollow],
     "test_r2_imports_are_never_reported_as_local": [ImportsAsLocal],
     "test_r2_a_restarted_agent_knows_its_imports_from_local_services": [RemembersImports],
+    "test_r2_what_another_agent_imported_is_no_local_service_either": [ImportsOfOthersAsLocal],
     "test_r3_a_watch_that_begins_in_an_outage_yields_nothing_and_says_so": [OutageIsEmpty],
     "test_r3_an_outage_ends_a_watch_and_withdraws_nothing": [OutageIsEmpty],
     "test_r3_after_an_outage_everything_is_there_again": [OutageListsNothing],

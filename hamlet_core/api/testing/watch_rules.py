@@ -119,7 +119,7 @@ class WatchRules(RegistryStage):
             names = adding.result()
         watching.until(lambda state: set(state) == names, self.deadline)
 
-    # R2: what carries our mark is no local service
+    # R2: what carries a mark is no local service
 
     def test_r2_imports_are_never_reported_as_local(self, backend: RegistryBackend, agents: Agents) -> None:
         agent = agents.start()
@@ -137,6 +137,23 @@ class WatchRules(RegistryStage):
         watching = agents.watch(agents.restart(agent))
         watching.until(lambda _: True, self.deadline)
         assert watching.state == {}
+
+    @pytest.mark.parametrize(
+        "another",
+        ["trust_domain", "registry"],
+        ids=["of another trust domain", "of another registry"],
+    )
+    def test_r2_what_another_agent_imported_is_no_local_service_either(
+        self, backend: RegistryBackend, agents: Agents, another: str
+    ) -> None:
+        others = agents.start(**{another: getattr(self.names, f"other_{another}")})
+        name = backend.add_local(self.local("orders"))
+        write(others, self.imported("stock"))
+        watching = agents.watch(agents.start())
+        assert set(watching.until(len, self.deadline)) == {name}
+        write(others, self.imported("mail"))
+        last = backend.add_local(self.local("billing"))
+        assert set(watching.until(lambda state: last in state, self.deadline)) == {name, last}
 
     # R3: an outage is never an empty snapshot
 
