@@ -1,12 +1,10 @@
-"""The process of the agent: logs, signals, the admin socket, the loopback web server, and a watched file."""
+"""The process of the agent: signals, the admin socket, the loopback web server, and a watched file."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from hamlet_core.agent.admin import AdminServer, Method
 from hamlet_core.agent.agent import Agent
 from hamlet_core.agent.control import METHODS, Control
 from hamlet_core.agent.leadership import Leadership, leadership_of
+from hamlet_core.agent.logs import configure_logs
 from hamlet_core.agent.metrics import StatusCollector
 from hamlet_core.agent.standby import Standby
 from hamlet_core.agent.status import Document, Reporter
@@ -28,7 +27,6 @@ from hamlet_core.agent.web import WebServer
 from hamlet_core.api import HamletError
 from hamlet_core.config import load
 from hamlet_core.config.load import Loaded
-from hamlet_core.config.model import Log
 from hamlet_core.identity.source import IdentitySource
 from hamlet_core.plugins.options import adapter_options
 
@@ -36,26 +34,6 @@ log = structlog.get_logger()
 
 NOTE_STATES = 1.0
 """Seconds between two looks at the peers' states."""
-
-
-def configure_logs(settings: Log) -> None:
-    """Send logs to standard error: text for people, JSON lines for programs."""
-    as_text = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if as_text else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if as_text else [structlog.processors.format_exc_info]),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def run(path: Path, *, watch: bool) -> None:

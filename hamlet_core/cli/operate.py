@@ -322,9 +322,11 @@ def check(settings: Settings, as_json: bool) -> None:
 def _offline(loaded: Loaded) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
+    from hamlet_core.agent.logs import logs_as
     from hamlet_core.agent.unattended import findings
 
-    with redirect_stdout(sys.stderr):  # what a part of the agent logs is no part of the document
+    # What a part of the agent logs or prints is no part of the document.
+    with redirect_stdout(sys.stderr), logs_as(loaded.config.log):
         return [asdict(finding) for finding in findings(loaded)]
 
 

@@ -121,3 +121,18 @@ def test_what_the_parts_log_is_no_part_of_the_document(west, east):
     done = check(west, expect=1)
     assert found(done)[subject][0] == "error"
     assert "certificate file is not usable" in done.stderr
+
+
+def test_a_fault_of_a_gateway_is_logged_with_its_traceback_and_no_value_on_the_way(west, plugins, monkeypatch):
+    def gateway_check(self):
+        secret = "not for " + "the log"
+        raise KeyError(len(secret))
+
+    monkeypatch.setattr(plugins["one"].gateway.adapter_type().open(None, None).__class__, "gateway_check",
+                        hookimpl(gateway_check))  # fmt: skip
+    west.configure({}, gateway={"kind": "one"})
+    done = CliRunner().invoke(main, ["-c", str(west.config_path), "check", "--json"])
+    assert any("KeyError" in each["message"] for each in json.loads(done.stdout)["findings"])
+    assert "adapter failed" in done.stderr
+    assert "in gateway_check" in done.stderr
+    assert "not for the log" not in done.stderr
