@@ -161,6 +161,34 @@ class OutageFailsCheck(MemoryAdapter):
         return super().registry_check()
 
 
+class WatchesInSilence(MemoryAdapter):
+    """Waits for an answer as long as it takes."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        while self.backend.silent:
+            time.sleep(0.005)
+        yield from super().registry_watch(stop)
+
+
+class WritesInSilence(MemoryAdapter):
+    @hookimpl
+    def registry_apply(self, changes):
+        while self.backend.silent:
+            time.sleep(0.005)
+        return super().registry_apply(changes)
+
+
+class SilenceIsConsent(MemoryAdapter):
+    """Says what it has sent, not what was answered."""
+
+    @hookimpl
+    def registry_apply(self, changes):
+        if self.backend.silent:
+            return [Outcome(key=change.key, status=Status.APPLIED) for change in changes]
+        return super().registry_apply(changes)
+
+
 class HiddenIsEmpty(MemoryAdapter):
     @hookimpl
     def registry_watch(self, stop):
@@ -298,6 +326,8 @@ FAULTS = {
     "test_r3_after_an_outage_everything_is_there_again": [OutageListsNothing],
     "test_r3_nothing_is_said_to_be_written_in_an_outage": [OutageIsDone],
     "test_r3_a_check_reports_an_outage_and_does_not_raise": [OutageFailsCheck],
+    "test_r3_a_watch_that_begins_while_the_server_is_silent_yields_nothing_and_says_so": [WatchesInSilence],
+    "test_r3_who_writes_while_the_server_is_silent_is_told_in_time": [WritesInSilence, SilenceIsConsent],
     "test_r3_a_watch_without_rights_yields_nothing_and_says_so": [HiddenIsEmpty],
     "test_r3_rights_that_are_taken_away_withdraw_nothing": [HiddenIsGone, HiddenIsMissed],
     "test_r3_without_rights_nothing_is_listed_and_nothing_said_to_be_written": [

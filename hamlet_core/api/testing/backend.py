@@ -87,3 +87,13 @@ class RegistryBackend(ABC):
         there, so the checks take that (`outage`) and ask the same of it: no check is left out.
         """
         return None
+
+    def silence(self) -> AbstractContextManager[None] | None:
+        """Take whatever adapters send and answer nothing for as long as the context lasts (`Relay.silence`).
+
+        The connection stands or is made, and no word comes: only the adapter's own timeout ends it. What was asked
+        meanwhile is not done later either. The checks open their adapter within the context, which may give it
+        shorter timeouts than it has by default, and wait `RegistryContract.deadline` seconds for it to give up.
+        None where no server is asked: the checks take an outage then.
+        """
+        return None

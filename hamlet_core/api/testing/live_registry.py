@@ -74,6 +74,10 @@ class LiveRegistryBackend(RegistryBackend):
         """Take the adapter's rights from it, where the hands can."""
         return (self._hands or missing("takes rights away")).deny()
 
+    def silence(self) -> AbstractContextManager[None] | None:
+        """Let it answer nothing, where the hands can."""
+        return (self._hands or missing("lets it fall silent")).silence()
+
     def tidy(self) -> Iterator[str]:
         """Take out what the hands made; yield what could not be, which is tried again the next time."""
         if self._hands is None:

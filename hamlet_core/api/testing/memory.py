@@ -47,8 +47,8 @@ class Entry:
 class MemoryRegistry(RegistryBackend):
     """The backend. It outlives its adapters, as a real one does; every method may be called from any thread.
 
-    `outage` makes it unreachable, `deny` takes every adapter's rights, `held` makes calls wait, `refuse` makes
-    writes of a name fail for good.
+    `outage` makes it unreachable, `silence` leaves adapters without an answer, `deny` takes every adapter's rights,
+    `held` makes calls wait, `refuse` makes writes of a name fail for good.
     `writes` counts the entries that were really changed.
     """
 
@@ -62,6 +62,7 @@ class MemoryRegistry(RegistryBackend):
         self.writes = 0
         self.down = False
         self.denied = False
+        self.silent = False
         self._watchers: list[queue.SimpleQueue[Batch | None]] = []
         self._free = threading.Event()
         self._free.set()
@@ -141,6 +142,15 @@ class MemoryRegistry(RegistryBackend):
             self.denied = False
 
     @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Answer nothing, which adapters find out at once; watches under way go on."""
+        self.silent = True
+        try:
+            yield
+        finally:
+            self.silent = False
+
+    @contextmanager
     def held(self) -> Iterator[None]:
         """Let every call (but not the watch) wait until the context is left."""
         self._free.clear()
@@ -150,7 +160,7 @@ class MemoryRegistry(RegistryBackend):
             self._free.set()
 
     def reach(self) -> None:
-        """Wait while the backend is held; raise `RegistryUnavailable` while it is down, or we are denied."""
+        """Wait while the backend is held; raise `RegistryUnavailable` while it is down, silent or denies us."""
         self._free.wait()
         self._require()
 
@@ -168,9 +178,14 @@ class MemoryRegistry(RegistryBackend):
             self._watchers.remove(news)
 
     def _require(self) -> None:
-        if self.down or self.denied:
-            message = "the memory is out of reach" if self.down else "the memory answers no adapter without rights"
-            raise RegistryUnavailable(message)
+        reasons = {
+            "the memory is out of reach": self.down,
+            "the memory does not answer": self.silent,
+            "the memory answers no adapter without rights": self.denied,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise RegistryUnavailable(reason)
 
     def _tell(self, batch: Batch | None) -> None:
         for news in self._watchers:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import pytest
@@ -200,6 +200,36 @@ class WatchRules(RegistryStage):
         assert Severity.ERROR not in {finding.severity for finding in agent.registry_check()}
         with backend.outage():
             assert Severity.ERROR in {finding.severity for finding in agent.registry_check()}
+
+    # R3: nor is a silence
+
+    def test_r3_a_watch_that_begins_while_the_server_is_silent_yields_nothing_and_says_so(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        name = backend.add_local(self.local("orders"))
+        with backend.silence() or backend.outage():
+            agent = agents.start()
+            watching = agents.watch(agent)
+            assert isinstance(watching.failed(self.deadline), RegistryUnavailable)
+        assert watching.batches == []
+        assert set(agents.watch(agent).until(len, self.deadline)) == {name}
+
+    def test_r3_who_writes_while_the_server_is_silent_is_told_in_time(
+        self, backend: RegistryBackend, agents: Agents
+    ) -> None:
+        service = self.imported("stock")
+        with ThreadPoolExecutor(1) as somebody:  # who waits is let go when the silence is over
+            with backend.silence() or backend.outage():
+                agent = agents.start()
+                writing = somebody.submit(apply, agent, WriteImport(service))
+                wait([writing], self.deadline)
+                assert writing.done(), f"it waits for an answer after {self.deadline:g} s"
+            statuses = {Status.RETRY}
+            with contextlib.suppress(RegistryUnavailable):  # raised when nothing could be tried
+                statuses = {outcome.status for outcome in writing.result()}
+        assert statuses == {Status.RETRY}
+        write(agent, service)
+        assert digests_of(agent) == {service.key: service.digest}
 
     # R3: nor is what is hidden from a caller without rights
 

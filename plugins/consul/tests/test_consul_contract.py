@@ -38,9 +38,10 @@ class KeptConsul(ConsulBackend):
             reached, names=NAMES, hand=ConsulOptions(address=consul.address, token=SecretStr(consul.token))
         )
         self.consul, self.agent = consul, agent
+        self._swept = True  # there is nothing of an earlier run
 
     def open(self, context: AdapterContext) -> object:
-        return ConsulRegistry(self.options, context)
+        return super().open(context) if self.silent else ConsulRegistry(self.options, context)
 
     @contextlib.contextmanager
     def deny(self) -> Iterator[None]:

@@ -31,9 +31,10 @@ class KilledCluster(ClusterBackend):
         self.reached = IstioOptions(**(cluster.options | account | {"token": cluster.administrator("agent")}))
         super().__init__(self.reached, hand=IstioOptions(**cluster.options))
         self.kubernetes, self.cluster = kubernetes, cluster
+        self._swept = True  # there is nothing of an earlier run
 
     def open(self, context: AdapterContext) -> IstioRegistry:
-        return IstioRegistry(self.reached, context)
+        return super().open(context) if self.silent else IstioRegistry(self.reached, context)
 
     def add_foreign(self, service: ImportedService) -> str:
         try:

@@ -62,6 +62,9 @@ class EtcdBackend(RegistryBackend):
     def outage(self) -> AbstractContextManager[None]:
         return self._relay.cut()
 
+    def silence(self) -> AbstractContextManager[None]:
+        return self._relay.silence()
+
     def close(self) -> None:
         self._store.close()
         self._relay.close()

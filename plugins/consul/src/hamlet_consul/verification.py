@@ -7,8 +7,10 @@ imports this module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 
 from hamlet_consul.coordinator import ConsulCoordinatorOptions
 from hamlet_consul.entries import entries_for
@@ -20,6 +22,8 @@ from hamlet_consul.verification_way import Cable, Hand
 from hamlet_core.api import AdapterContext, ImportedService, LocalService
 from hamlet_core.api.testing import LIVE_NAMES, Names, RegistryBackend
 
+PATIENCE = timedelta(seconds=2)
+"""How long an adapter waits for an answer that is opened in a silence."""
 EDITED_PORT = 9
 """The port of what a person has edited."""
 
@@ -38,13 +42,17 @@ class ConsulBackend(RegistryBackend):
         self._hand = Hand(hand or options, names)
         self._cable = Cable(options)
         self._swept = False
+        self.silent = False
 
     def open(self, context: AdapterContext) -> object:
         """See `RegistryBackend`; what checks that were killed have left goes before the first is opened."""
         if not self._swept:
             self.sweep()
             self._swept = True
-        return ConsulRegistry(self._cable.through(self.options), context)
+        options = self._cable.through(self.options)
+        if self.silent:
+            options = options.model_copy(update={"timeout": min(options.timeout, PATIENCE)})
+        return ConsulRegistry(options, context)
 
     def sweep(self) -> None:
         """Take out what stands of the hands' own, and nodes of imports that are empty."""
@@ -124,6 +132,16 @@ class ConsulBackend(RegistryBackend):
     def outage(self) -> AbstractContextManager[None]:
         """See `RegistryBackend`: for the adapters opened here alone."""
         return self._cable.cut()
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        """See `RegistryBackend`: for the adapters opened here alone."""
+        with self._cable.silence():
+            self.silent = True
+            try:
+                yield
+            finally:
+                self.silent = False
 
     def close(self) -> None:
         """See `RegistryBackend`."""

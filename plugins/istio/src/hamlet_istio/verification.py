@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from hamlet_istio.verification_leases import LeaseBackend
 from hamlet_istio.verification_way import connect_by, relay_to
 
 Object = dict[str, Any]
+PATIENCE = timedelta(seconds=2)
+"""How long an adapter waits for an answer that is opened in a silence."""
 OF_A_CHECK = f"{PREFIX}of-a-check"
 """The annotation of all that is made here, so that what a run leaves that was killed is found by the next."""
 _MADE_BY_THE_CLUSTER = "endpointslice.kubernetes.io/managed-by"
@@ -43,6 +46,7 @@ class ClusterBackend(RegistryBackend):
         self._discovery = Discovery(self._connection, self._options)
         self._relay = relay_to(self._options)
         self._swept = False
+        self.silent = False
         imports = options.import_namespace
         self.home = imports if not options.namespaces or imports in options.namespaces else options.namespaces[0]
 
@@ -51,7 +55,10 @@ class ClusterBackend(RegistryBackend):
         if not self._swept:
             self._sweep()
             self._swept = True
-        return IstioRegistry(self._options, context, connect_by(self._relay))
+        options = self._options
+        if self.silent:
+            options = options.model_copy(update={"timeout": min(options.timeout, PATIENCE)})
+        return IstioRegistry(options, context, connect_by(self._relay))
 
     def add_local(self, service: LocalService) -> str:
         """See `RegistryBackend`: a ServiceEntry of this mesh's own, or a Service without a selector."""
@@ -129,6 +136,16 @@ class ClusterBackend(RegistryBackend):
     def outage(self) -> AbstractContextManager[None]:
         """See `RegistryBackend`: of the adapters alone."""
         return self._relay.cut()
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        """See `RegistryBackend`: for the adapters alone."""
+        with self._relay.silence():
+            self.silent = True
+            try:
+                yield
+            finally:
+                self.silent = False
 
     def close(self) -> None:
         """See `RegistryBackend`."""
