@@ -5,9 +5,11 @@ A test compares it with the code; `make docs` writes it anew. It holds no prose.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -156,6 +158,7 @@ def _class(name: str, value: type) -> Iterator[str]:
         if "__init__" in vars(value):
             yield signature(f"{name}.__init__", vars(value)["__init__"])
         yield from (f"{name}.{key}: {_name(kind)}" for key, kind in inspect.get_annotations(value).items())
+        yield from (f"{name}.{key} (an attribute)" for key in _set_at_first(value))
     for key, member in vars(value).items():
         if key.startswith("_") or issubclass(value, BaseModel):
             continue
@@ -164,6 +167,17 @@ def _class(name: str, value: type) -> Iterator[str]:
             yield f"{name}.{key} (property){abstract}"
         elif inspect.isfunction(inspect.unwrap(member)):
             yield signature(f"{name}.{key}", member) + abstract
+
+
+def _set_at_first(value: type) -> Iterator[str]:
+    """The public attributes that `__init__` sets, and that no annotation of the class has said."""
+    if "__init__" not in vars(value):
+        return
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(vars(value)["__init__"]))).body
+    stored = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    own = dict.fromkeys(node.attr for node in stored if isinstance(node.value, ast.Name) and node.value.id == "self")
+    said = inspect.get_annotations(value)
+    yield from (key for key in own if not key.startswith("_") and key not in said)
 
 
 def _keys() -> Iterator[str]:

@@ -61,11 +61,19 @@ class Wider:
     more: int
 
 
+class Rewired:
+    """One that has something from the beginning."""
+
+    def __init__(self, way: str) -> None:
+        self.way = self._way = way
+
+
 @pytest.mark.parametrize(
     ("module", "name", "value", "line"),
     [
         ("hamlet_core.api", "Remove", Wider, "Remove.more: int"),
         ("hamlet_core.api", "API_VERSION", 2, "API_VERSION = 2"),
+        ("hamlet_core.api.testing", "Relay", Rewired, "Relay.way (an attribute)"),
         ("hamlet_core.api", "format_duration", renamed, "format_duration(service: str) -> None"),
     ],
 )
