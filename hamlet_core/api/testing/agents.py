@@ -25,6 +25,9 @@ from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.names import Names
 from hamlet_core.api.testing.watching import Watching
 
+SHOWN = 10
+"""How many reasons an assertion gives at most."""
+
 
 class Agents:
     """Opens adapters as agents do, and closes what a test left open.
@@ -110,11 +113,20 @@ def apply(agent: pluggy.HookRelay, *changes: ImportChange) -> list[Outcome]:
 
 def write(agent: pluggy.HookRelay, *services: ImportedService) -> None:
     """Write imports that nothing is in the way of."""
-    outcomes = apply(agent, *map(WriteImport, services))
-    assert [outcome for outcome in outcomes if outcome.status is not Status.APPLIED] == []
+    require_applied(apply(agent, *map(WriteImport, services)))
 
 
 def remove(agent: pluggy.HookRelay, *services: ImportedService) -> None:
     """Take imports out."""
-    outcomes = apply(agent, *(RemoveImport(each.key, each.local_name) for each in services))
-    assert [outcome for outcome in outcomes if outcome.status is not Status.APPLIED] == []
+    require_applied(apply(agent, *(RemoveImport(each.key, each.local_name) for each in services)))
+
+
+def require_applied(outcomes: Sequence[Outcome]) -> None:
+    """Require that every change was made; else say of each that was not, on a line of its own, why."""
+    reasons = [
+        f"{each.key.name} of {each.key.peer}: {each.status.value}: {each.reason or 'no reason is given'}"
+        for each in outcomes
+        if each.status is not Status.APPLIED
+    ]
+    told = "\n".join(reasons[:SHOWN])  # the first one in the first line, which is all that a short report has
+    assert not reasons, f"{len(reasons)} of {len(outcomes)} changes were not made: {told}"

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from hamlet_core.api import Endpoint, ImportedService, RemoveImport, Route, Status, WriteImport
-from hamlet_core.api.testing.agents import Agents, apply, digests_of, imports_of, names_and_digests_of, remove, write
+from hamlet_core.api.testing.agents import (
+    Agents,
+    apply,
+    digests_of,
+    imports_of,
+    names_and_digests_of,
+    remove,
+    require_applied,
+    write,
+)
 from hamlet_core.api.testing.backend import RegistryBackend
 from hamlet_core.api.testing.stage import RegistryStage
 
@@ -175,7 +184,7 @@ class ImportRules(RegistryStage):
             RemoveImport(unknown.key, unknown.local_name),
             WriteImport(stays),
         )
-        assert {outcome.status for outcome in outcomes} == {Status.APPLIED}
+        require_applied(outcomes)
         assert set(imports_of(agent)) == {stays.key, comes.key}
 
     def test_r6_what_is_removed_leaves_nothing_behind(self, backend: RegistryBackend, agents: Agents) -> None:
@@ -239,7 +248,7 @@ class ImportRules(RegistryStage):
                 if not number:  # ours is there first, for once for certain
                     at_once.wait()
                 theirs = adding.result()
-            assert {each.status for each in others} == {Status.APPLIED}
+            require_applied(others)
             both, digests = dict(backend.entries()), digests_of(agent)
             whole = digests.pop(service.key, "") == service.digest
             assert digests == {each.key: each.digest for each in quiet}
@@ -302,7 +311,7 @@ class ImportRules(RegistryStage):
         services = [plain[0], *extremes, plain[1]]
         agent = agents.start()
         outcomes = apply(agent, *map(WriteImport, services))
-        assert [outcomes[0].status, outcomes[-1].status] == [Status.APPLIED, Status.APPLIED]
+        require_applied([outcomes[0], outcomes[-1]])
         for outcome in outcomes[1:-1]:
             assert outcome.status is not Status.RETRY, f"it will never succeed: {outcome.reason}"
             assert outcome.status is Status.APPLIED or outcome.reason, f"{outcome.key} was refused without a reason"
