@@ -68,7 +68,12 @@ class RegistryBackend(ABC):
         """Everything that stands in the backend, by whatever names it, in a form that shows each rewrite.
 
         It is the same as long as nobody writes. What the adapter wrote and what others did are never told of under
-        one name, even where the backend lets both stand beside each other.
+        one name, even where the backend lets both stand beside each other. A value is never None, which is taken for
+        an entry that is not there.
+
+        A rewrite shows in a revision or a time that the backend keeps of each entry. Where it keeps none, pair the
+        entry with a count of its writes that you have seen (in the backend's events or its log), which goes when the
+        entry goes: else the checks that nothing is written twice (R5, R6) pass without having looked.
         """
 
     @abstractmethod
@@ -84,7 +89,9 @@ class RegistryBackend(ABC):
         It may read nothing of them then, from the moment the context is entered until it is left; whatever else
         acts on the backend still can. It is the caller that is refused, not the backend that is gone: a token
         without rights. None where the backend knows no rights. Nothing but its reach can be taken from an adapter
-        there, so the checks take that (`outage`) and ask the same of it: no check is left out.
+        there, so the checks take that (`outage`) and ask the same of it: no check is left out. Where the backend
+        does know rights, but these hands may not change them (a live one, without an administrator's token), call
+        `not_run(needs="an administrator's token")`: the report says so.
         """
         return None
 

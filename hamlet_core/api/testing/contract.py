@@ -13,4 +13,9 @@ from hamlet_core.api.testing.watch_rules import WatchRules
 
 
 class RegistryContract(ImportRules, MarkRules, WatchRules):
-    """Subclass it in a plugin's tests and override `backend`; see `hamlet_core.api.testing`."""
+    """Subclass it in a plugin's tests and override `backend`; see `hamlet_core.api.testing`.
+
+    `deadline` are the seconds (20) that a change may take to be seen and an outage to be noticed: the limit of R1 and
+    R3. `stop_deadline` are those (5) that a watch has to end: R4 says one, and a busy machine gets more. `names` are
+    who the agents are and how things are called. A subclass may set each of them.
+    """

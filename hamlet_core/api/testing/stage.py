@@ -20,7 +20,7 @@ class RegistryStage:
     """The fixtures and settings of the checks; a subclass overrides `backend`, and a setting where it must."""
 
     deadline = 20.0
-    """Seconds after which a change that has not been seen is taken for lost."""
+    """Seconds after which a change that has not been seen is taken for lost (R1), and an outage for missed (R3)."""
     stop_deadline = 5.0
     """Seconds a watch has to end. The rule says one; a busy machine gets more."""
     names = Names()

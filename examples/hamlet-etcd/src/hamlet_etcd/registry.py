@@ -48,14 +48,16 @@ class EtcdRegistry:
         """Yield the local services: a `Snapshot` first, then changes, or a `Snapshot` again.
 
         R1. The first batch MUST be a `Snapshot` of all local services that could be published, each with all
-            that the registry has of it; an empty registry yields an empty one.
+            that the registry has of it; an empty registry yields an empty one. What comes, changes and goes
+            then MUST follow within seconds: the checks allow 20.
         R2. It MUST NOT contain what carries a mark, be it of another agent that shares the backend: what is
             imported is never published on.
-        R3. It MUST raise `RegistryUnavailable` when the backend cannot be reached or does not answer as
-            the caller of record (a token without rights): an outage is never an empty snapshot. The core
-            keeps what it knows and calls again with backoff.
+        R3. It MUST raise `RegistryUnavailable`, within as many seconds, when the backend cannot be reached or does
+            not answer, at all or as the caller of record (a token without rights): an outage is never an empty
+            snapshot. The core keeps what it knows and calls again with backoff.
         R4. It MUST end within a second of `stop`, and leave no thread or socket behind.
-        After a gap it cannot bridge it SHOULD yield a new `Snapshot`; it MAY repeat what did not change.
+        After a gap it cannot bridge it SHOULD yield a new `Snapshot`; it MAY repeat what did not change. A backend
+        that falls silent while a watch waits for news MAY be noticed later.
         """
         with self._reached():
             while not stop.is_set():
