@@ -247,7 +247,7 @@ class RegistrySpec:
     def registry_check(self) -> Sequence[Finding]:
         """Say whether the backend can be reached, its version is supported and each needed right is held.
 
-        It does not raise for what it was asked to find out.
+        It does not raise for what it was asked to find out, and says what is well, too: there is always a finding.
         """
 
     @hookspec

@@ -133,7 +133,7 @@ class EtcdRegistry:
     def registry_check(self) -> Sequence[Finding]:
         """Say whether the backend can be reached, its version is supported and each needed right is held.
 
-        It does not raise for what it was asked to find out.
+        It does not raise for what it was asked to find out, and says what is well, too: there is always a finding.
         """
         try:
             version = self._store.version()
