@@ -14,9 +14,6 @@ class RegistryBackend(ABC):
 
     The adapter is looked at through its hooks alone; these methods are the owner of a service, a person
     with an editor, another program, and the cable that somebody pulls.
-
-    One that outlives the checks takes out at the first `open` what checks that were killed have left of its own: all
-    that `hamlet verify-adapter` makes has `LIVE_NAMES.own` in its name.
     """
 
     @abstractmethod
@@ -80,8 +77,15 @@ class RegistryBackend(ABC):
     def outage(self) -> AbstractContextManager[None]:
         """Make the backend unreachable for as long as the context lasts; its data survive."""
 
+    def sweep(self) -> None:  # noqa: B027 - one that is new for each test has nothing of earlier ones
+        """Take out what these methods have put there, in this run or in an earlier one that was killed.
+
+        `hamlet verify-adapter` calls it before the first check and after the last: `LIVE_NAMES.own` is in the name of
+        every service and of every peer then. What the adapter has written is the adapter's to take out.
+        """
+
     def close(self) -> None:  # noqa: B027 - most need none
-        """Take out what is left of it, and release everything; `hamlet verify-adapter` calls it once, at the end."""
+        """Release everything; nothing is called afterwards."""
 
     def deny(self) -> AbstractContextManager[None] | None:
         """Take the adapter's rights from it for as long as the context lasts; its data survive.

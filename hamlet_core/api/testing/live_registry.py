@@ -78,10 +78,12 @@ class LiveRegistryBackend(RegistryBackend):
         """Let it answer nothing, where the hands can."""
         return (self._hands or missing("lets it fall silent")).silence()
 
-    def tidy(self) -> Iterator[str]:
+    def tidy(self, *, thoroughly: bool = False) -> Iterator[str]:
         """Take out what the hands made; yield what could not be, which is tried again the next time."""
         if self._hands is None:
             return
+        if thoroughly:
+            yield from attempt("what was put there as by others", self._hands.sweep)
         for name in sorted(self._local):
             left = list(attempt(f"local service {name}", self._hands.remove_local, name))
             yield from left
@@ -124,7 +126,7 @@ class LiveRegistry(LiveRole):
             what = f"imports of {trust_domain} in {registry}"
             yield from attempt(what, self._withdraw, trust_domain, registry)
         self.started.clear()
-        yield from self.backend.tidy()
+        yield from self.backend.tidy(thoroughly=thoroughly)
 
     def close(self) -> None:
         """See `LiveRole`."""

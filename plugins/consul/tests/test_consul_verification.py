@@ -122,7 +122,7 @@ def test_what_checks_that_were_killed_have_left_goes_before_the_next_ones_begin(
     killed.add_foreign(imported_service("stock", LIVE_NAMES.peer))
     assert standing(consul) != before
     backend = registry(ConsulOptions(address=consul.address))
-    backend.open(context()).registry_close()  # type: ignore[attr-defined]
+    backend.sweep()
     assert standing(consul)["nodes"] == before["nodes"]
     backend.close()
     killed.close()

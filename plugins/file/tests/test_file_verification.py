@@ -153,14 +153,9 @@ def test_what_a_killed_run_has_left_is_taken_out_and_nothing_else(mesh: Path, tm
     kept.parent.mkdir(parents=True)
     kept.write_text("{}")
     folder = FolderBackend(mesh)
-    agents = Agents(folder, tmp_path)
-    agents.start()
+    folder.sweep()
     assert standing(mesh) - before == {".hamlet", ".hamlet/last-good"}
     assert killed.path(theirs).exists()
-    killed.add_foreign(stock)
-    agents.start()
-    assert killed.path(stock).exists(), "only what was there at the beginning goes"
-    agents.stop_all()
     for each in (killed, folder):
         each.link.close()
 

@@ -56,6 +56,28 @@ def context(tmp_path: Path) -> AdapterContext:
 # What the hands make is taken out again
 
 
+class Sweeping(MemoryRegistry):
+    """Hands in which a run was killed that had put BILLING and STOCK there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_local(BILLING)
+        self.add_foreign(STOCK)
+
+    def sweep(self) -> None:
+        self.remove_local(BILLING.name)
+        self.remove_foreign(STOCK)
+
+
+def test_what_a_killed_run_has_left_goes_before_the_checks_begin(tmp_path: Path) -> None:
+    hands = Sweeping()
+    role = LiveRegistry(opens_nothing, tmp_path, hands)
+    assert list(role.tidy()) == []
+    assert hands.entries(), "between checks only what they have made goes"
+    assert list(role.tidy(thoroughly=True)) == []
+    assert not hands.entries()
+
+
 class Clumsy(MemoryRegistry):
     """Hands that raise once they have begun, or before."""
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 from hamlet_core.api import AdapterContext, ImportedService, LocalService
-from hamlet_core.api.testing import RegistryBackend, Relay
+from hamlet_core.api.testing import LIVE_NAMES, RegistryBackend, Relay
 
 from hamlet_etcd.entries import Keys, Local, write
 from hamlet_etcd.options import EtcdOptions
@@ -58,6 +58,11 @@ class EtcdBackend(RegistryBackend):
 
     def entries(self) -> Mapping[str, Item]:
         return self._store.list(self._options.prefix)[0]
+
+    def sweep(self) -> None:
+        for key in self.entries():
+            if LIVE_NAMES.own in key:  # of checks on a registry in use, those that were killed included
+                self._store.delete(key)
 
     def outage(self) -> AbstractContextManager[None]:
         return self._relay.cut()

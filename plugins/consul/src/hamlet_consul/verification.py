@@ -41,21 +41,17 @@ class ConsulBackend(RegistryBackend):
         self.workloads, self.others = f"{self._prefix}workloads", f"{self._prefix}others"
         self._hand = Hand(hand or options, names)
         self._cable = Cable(options)
-        self._swept = False
         self.silent = False
 
     def open(self, context: AdapterContext) -> object:
-        """See `RegistryBackend`; what checks that were killed have left goes before the first is opened."""
-        if not self._swept:
-            self.sweep()
-            self._swept = True
+        """See `RegistryBackend`."""
         options = self._cable.through(self.options)
         if self.silent:
             options = options.model_copy(update={"timeout": min(options.timeout, PATIENCE)})
         return ConsulRegistry(options, context)
 
     def sweep(self) -> None:
-        """Take out what stands of the hands' own, and nodes of imports that are empty."""
+        """See `RegistryBackend`; nodes of imports that are empty go, too."""
         for node in self._hand.nodes():
             if node in (self.workloads, self.others):
                 self._hand.drop(node)
@@ -145,12 +141,8 @@ class ConsulBackend(RegistryBackend):
 
     def close(self) -> None:
         """See `RegistryBackend`."""
-        try:
-            if self._swept:
-                self.sweep()
-        finally:
-            self._cable.close()
-            self._hand.client.close()
+        self._cable.close()
+        self._hand.client.close()
 
 
 def registry(options: ConsulOptions) -> ConsulBackend:

@@ -68,16 +68,13 @@ class FolderBackend(RegistryBackend):
         self.services = mesh / "services"
         self.link = Link(mesh)
         self._kept = {path: path.exists() for path in (mesh / "imported", mesh / ".hamlet" / "last-good")}
-        self._swept = False
 
     def open(self, context: AdapterContext) -> FileRegistry:
-        """See `RegistryBackend`; what checks that were killed have left goes before the first is opened."""
-        if not self._swept:
-            self._sweep()
-            self._swept = True
+        """See `RegistryBackend`."""
         return FileRegistry(self.link.path, context)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """See `RegistryBackend`."""
         own = f"{LIVE_NAMES.own}-*"
         for path in [*self.services.glob(own), *self.services.glob(f".{own}")]:
             path.unlink(missing_ok=True)

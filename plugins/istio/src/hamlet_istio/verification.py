@@ -45,16 +45,12 @@ class ClusterBackend(RegistryBackend):
         self._connection = Connection(hand or self._options, Path())
         self._discovery = Discovery(self._connection, self._options)
         self._relay = relay_to(self._options)
-        self._swept = False
         self.silent = False
         imports = options.import_namespace
         self.home = imports if not options.namespaces or imports in options.namespaces else options.namespaces[0]
 
     def open(self, context: AdapterContext) -> IstioRegistry:
-        """See `RegistryBackend`; the first time, what a run left that was killed goes."""
-        if not self._swept:
-            self._sweep()
-            self._swept = True
+        """See `RegistryBackend`."""
         options = self._options
         if self.silent:
             options = options.model_copy(update={"timeout": min(options.timeout, PATIENCE)})
@@ -149,11 +145,8 @@ class ClusterBackend(RegistryBackend):
 
     def close(self) -> None:
         """See `RegistryBackend`."""
-        try:
-            self._sweep()
-        finally:
-            self._relay.close()
-            self._connection.close()
+        self._relay.close()
+        self._connection.close()
 
     @property
     def _apis(self) -> Apis:
@@ -202,8 +195,8 @@ class ClusterBackend(RegistryBackend):
             if refusal.status != 404:
                 raise
 
-    def _sweep(self) -> None:
-        """Take out everything that was made here, in this run or an earlier one."""
+    def sweep(self) -> None:
+        """See `RegistryBackend`."""
         for namespace in {self.home, self._options.import_namespace}:
             for resource in {*self._kinds_of_locals(), self._apis.main}:
                 for each in self._connection.listing(resource.path(namespace))[0]:
