@@ -38,7 +38,6 @@ class KeptConsul(ConsulBackend):
             reached, names=NAMES, hand=ConsulOptions(address=consul.address, token=SecretStr(consul.token))
         )
         self.consul, self.agent = consul, agent
-        self._swept = True  # there is nothing of an earlier run
 
     def open(self, context: AdapterContext) -> object:
         return super().open(context) if self.silent else ConsulRegistry(self.options, context)

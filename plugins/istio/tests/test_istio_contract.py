@@ -31,7 +31,6 @@ class KilledCluster(ClusterBackend):
         self.reached = IstioOptions(**(cluster.options | account | {"token": cluster.administrator("agent")}))
         super().__init__(self.reached, hand=IstioOptions(**cluster.options))
         self.kubernetes, self.cluster = kubernetes, cluster
-        self._swept = True  # there is nothing of an earlier run
 
     def open(self, context: AdapterContext) -> IstioRegistry:
         return super().open(context) if self.silent else IstioRegistry(self.reached, context)
