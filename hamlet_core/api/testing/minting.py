@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 NOW = datetime.now(UTC).replace(microsecond=0)
-"""When this was imported; certificates that are given no times count from when they are made."""
+"""When this was imported. Certificates that are told no times are valid since an hour before it."""
 HOUR = timedelta(hours=1)
 _USAGES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
@@ -77,7 +77,8 @@ class Leaf:
 class Mint:
     """An authority that signs whatever it is asked to. `under` makes it an intermediate.
 
-    It is valid since an hour ago and for a day, what it signs for an hour, unless `start` and `end` say otherwise.
+    Unless `start` and `end` say otherwise, it and what it signs are valid since an hour before `NOW`, and for
+    a day or an hour from when they are made.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Mint:
         ca: bool | None = True,
         path_length: int | None = None,
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
-        start: datetime | None = None,
+        start: datetime = NOW - HOUR,
         end: datetime | None = None,
         key_identifiers: bool = True,
     ) -> None:
@@ -123,7 +124,7 @@ class Mint:
         dns: Sequence[str] = (),
         common_name: str = "",
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
-        start: datetime | None = None,
+        start: datetime = NOW - HOUR,
         end: datetime | None = None,
         key: Key | None = None,
     ) -> Leaf:
@@ -147,7 +148,7 @@ def _sign(
     issuer: x509.Name,
     issuer_key: Key,
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
-    start: datetime | None,
+    start: datetime,
     end: datetime,
 ) -> x509.Certificate:
     builder = (
@@ -156,7 +157,7 @@ def _sign(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(start or _now() - HOUR)
+        .not_valid_before(start)
         .not_valid_after(end)
     )
     for extension, critical in extensions:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from hamlet_core.api.testing import minting
-from hamlet_core.api.testing.minting import HOUR, Mint
+from hamlet_core.api.testing.minting import HOUR, NOW, Mint
 
 
 @pytest.mark.parametrize("passed", [timedelta(0), timedelta(days=3)])
@@ -21,3 +21,4 @@ def test_what_is_minted_late_in_a_run_is_valid(monkeypatch: pytest.MonkeyPatch, 
     for certificate, lasts in ((mint.certificate, 24 * HOUR), (mint.leaf("spiffe://a/b").certificate, HOUR)):
         assert certificate.not_valid_before_utc <= now - HOUR + timedelta(seconds=20)
         assert now + lasts <= certificate.not_valid_after_utc + timedelta(seconds=1)
+    assert mint.leaf(end=NOW).certificate.not_valid_after_utc == NOW, "also one that has ended by then"
