@@ -17,7 +17,7 @@ from hamlet_core.api import AdapterContext, ImportedService
 from hamlet_core.api.testing import RegistryBackend, RegistryContract
 from tests.backends.kubernetes import OwnKubernetes
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("kubernetes-contracts")
 
 
 class KilledCluster(ClusterBackend):

@@ -18,7 +18,7 @@ from hamlet_core.api.testing.gateway_world import SocketConnection
 from tests.backends.istio_world import IstioMesh, IstioWorld
 from tests.backends.kubernetes import OwnKubernetes
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("kubernetes-contracts")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from hamlet_core.api.testing import imported_service
 from tests.backends.kubernetes import OwnKubernetes
 from tests.support.verifying import unwell, verified
 
-pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("kubernetes-contracts"), pytest.mark.timeout(600)]
 
 ISTIO = "/apis/networking.istio.io/v1/namespaces/{}/"
 CORE = "/api/v1/namespaces/{}/"
