@@ -20,7 +20,7 @@ from hamlet_core.agent.gateway import Gateway, trust_of
 from hamlet_core.agent.importer import Importer, Lane
 from hamlet_core.agent.publisher import Publisher
 from hamlet_core.agent.supervise import Supervisor
-from hamlet_core.api import AdapterContext, Batch, ConfigError, Ingress, Snapshot
+from hamlet_core.api import Batch, ConfigError, Ingress, Snapshot
 from hamlet_core.config.driven import Egress
 from hamlet_core.config.driven import Gateway as GatewaySettings
 from hamlet_core.config.load import Loaded
@@ -105,7 +105,7 @@ class Agent:
 
     def _open(self, name: str) -> RegistryPort:
         with self._located(f"registries.{name}"):
-            return open_registry(name, self.config.registries[name], self.plugins, self._context(name))
+            return open_registry(name, self.config.registries[name], self.plugins, self.loaded.context(name))
 
     def _open_gateways(self) -> Gateway:
         opened: dict[str, GatewayPort] = {}
@@ -116,7 +116,7 @@ class Agent:
         for key, settings in configured.items():
             if settings is not None:
                 with self._located(key):
-                    opened[key] = open_gateway(key, settings, self.plugins, self._context(key))
+                    opened[key] = open_gateway(key, settings, self.plugins, self.loaded.context(key))
         port = opened.get("gateway")
         return Gateway(
             port,
@@ -126,16 +126,6 @@ class Agent:
             on_ingress=self._reached_through,
             on_published=self._published,
             on_routed=self._routed,
-        )
-
-    def _context(self, name: str) -> AdapterContext:
-        mesh = self.config.mesh
-        return AdapterContext(
-            name=name,
-            mesh=mesh.name,
-            domain=mesh.domain,
-            trust_domain=mesh.trust_domain,
-            directory=self.loaded.path.absolute().parent,
         )
 
     @contextmanager

@@ -10,7 +10,7 @@ import structlog
 from hamlet_core import backoff
 from hamlet_core.agent.fixed import rotated_in
 from hamlet_core.agent.supervise import Supervisor
-from hamlet_core.api import AdapterContext, Finding, HamletError, Severity
+from hamlet_core.api import Finding, HamletError, Severity
 from hamlet_core.config.driven import Coordinator
 from hamlet_core.config.load import Loaded
 from hamlet_core.config.model import Config
@@ -98,15 +98,8 @@ class Leadership:
 
 def leadership_of(loaded: Loaded) -> Leadership | None:
     """Open the coordinator of a configuration, where there is one; raises `HamletError` for one that is wrong."""
-    settings, mesh = loaded.config.coordinator, loaded.config.mesh
+    settings = loaded.config.coordinator
     if settings is None:
         return None
     plugins = loader.load(plugins=loaded.config.plugins, coordinators=[settings.kind])
-    context = AdapterContext(
-        name="coordinator",
-        mesh=mesh.name,
-        domain=mesh.domain,
-        trust_domain=mesh.trust_domain,
-        directory=loaded.path.absolute().parent,
-    )
-    return Leadership(open_coordinator(settings, plugins, context), settings)
+    return Leadership(open_coordinator(settings, plugins, loaded.context("coordinator")), settings)

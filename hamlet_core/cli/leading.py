@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hamlet_core.api import AdapterContext, HamletError
+from hamlet_core.api import HamletError
 from hamlet_core.api.testing.coordinator_contract import Candidate
 from hamlet_core.api.testing.live_role import attempt
 from hamlet_core.cli.subjects import Place, Subject, subjects
@@ -71,16 +71,10 @@ def _refuse_an_agent(loaded: Loaded, gateway: Place) -> None:
 
 def _candidate(loaded: Loaded) -> Candidate:
     """An agent of the mesh, as the coordinator sees it."""
-    settings, mesh = loaded.config.coordinator, loaded.config.mesh
+    settings = loaded.config.coordinator
     assert settings is not None
     (found,) = subjects(loaded, settings.kind, role="coordinator", registry=None, backend=None, alone=True)
-    context = AdapterContext(
-        name="coordinator",
-        mesh=mesh.name,
-        domain=mesh.domain,
-        trust_domain=mesh.trust_domain,
-        directory=found.directory,
-    )
+    context = loaded.context("coordinator")
     try:
         return Candidate(found.adapter.open(found.options, context), context)
     except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hamlet_core.api.errors import ConfigError
-from hamlet_core.api.hookspecs import AdapterOptions
+from hamlet_core.api.hookspecs import AdapterContext, AdapterOptions
 from hamlet_core.config.document import parse
 from hamlet_core.config.keys import is_path, name_of
 from hamlet_core.config.model import Config, Identity
@@ -33,6 +33,17 @@ class Loaded:
     def locate(self, key: str | Loc) -> str:
         """`file:line` of a key such as `registries.west.path`, or of the nearest one above it."""
         return self.places.locate(undotted(key) if isinstance(key, str) else key)
+
+    def context(self, name: str) -> AdapterContext:
+        """What the adapter at this key, a registry's name, `gateway`, `egress` or `coordinator`, is told of us."""
+        mesh = self.config.mesh
+        return AdapterContext(
+            name=name,
+            mesh=mesh.name,
+            domain=mesh.domain,
+            trust_domain=mesh.trust_domain,
+            directory=self.path.absolute().parent,
+        )
 
     def options(self, loc: Loc, given: Mapping[str, Any], model: type[_Options]) -> _Options:
         """Read the options `given` at `loc` with their adapter's model; raises `ConfigProblems` with their lines."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from hamlet_core.api import AdapterContext, HamletError
+from hamlet_core.api import HamletError
 from hamlet_core.config.load import Loaded
 from hamlet_core.config.values import Loc
 from hamlet_core.plugins.coordinator_port import CoordinatorPort
@@ -42,13 +42,13 @@ def openings(loaded: Loaded) -> Iterator[Opening]:
         coordinators={coordinator.kind} if coordinator is not None else (),
     )
     for name, registry in config.registries.items():
-        opened = partial(open_registry, name, registry, plugins, _context(loaded, name))
+        opened = partial(open_registry, name, registry, plugins, loaded.context(name))
         yield Opening(("registries", name), f"registry {name!r} ({registry.kind})", opened)
     for key, gateway in gateways.items():
-        led = partial(open_gateway, key, gateway, plugins, _context(loaded, key))
+        led = partial(open_gateway, key, gateway, plugins, loaded.context(key))
         yield Opening((key,), f"{key} ({gateway.kind})", led)
     if coordinator is not None:
-        asked = partial(open_coordinator, coordinator, plugins, _context(loaded, "coordinator"))
+        asked = partial(open_coordinator, coordinator, plugins, loaded.context("coordinator"))
         yield Opening(("coordinator",), f"coordinator ({coordinator.kind})", asked)
 
 
@@ -63,14 +63,3 @@ async def faults(loaded: Loaded) -> dict[Loc, HamletError]:
         else:
             await port.close()
     return found
-
-
-def _context(loaded: Loaded, name: str) -> AdapterContext:
-    mesh = loaded.config.mesh
-    return AdapterContext(
-        name=name,
-        mesh=mesh.name,
-        domain=mesh.domain,
-        trust_domain=mesh.trust_domain,
-        directory=loaded.path.absolute().parent,
-    )

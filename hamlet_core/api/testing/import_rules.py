@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+import pluggy
 import pytest
 
 from hamlet_core.api import Endpoint, ImportedService, RemoveImport, Route, Status, WriteImport
@@ -86,13 +87,18 @@ class ImportRules(RegistryStage):
         remove(agent, *services)
         assert dict(backend.entries()) == empty
 
+    def _standing_among_quiet(self, agent: pluggy.HookRelay) -> tuple[ImportedService, list[ImportedService]]:
+        """Write one import that will be edited, and others that nobody touches."""
+        quiet = [self.imported(f"quiet-{number}") for number in range(5)]
+        standing = self.imported("stock", description="version 0")
+        write(agent, standing, *quiet)
+        return standing, quiet
+
     def test_r5_an_edit_while_a_batch_is_written_is_seen_or_written_over(
         self, backend: RegistryBackend, agents: Agents
     ) -> None:
         agent = agents.start()
-        quiet = [self.imported(f"quiet-{number}") for number in range(5)]
-        standing = self.imported("stock", description="version 0")
-        write(agent, standing, *quiet)
+        standing, quiet = self._standing_among_quiet(agent)
         for number in range(1, 6):
             service = self.imported("stock", description=f"version {number}")
             with ThreadPoolExecutor(1) as somebody:
@@ -113,9 +119,7 @@ class ImportRules(RegistryStage):
     ) -> None:
         # The call that wrote it may still be under way: what an adapter notes after its write is not always its own.
         agent = agents.start()
-        quiet = [self.imported(f"quiet-{number}") for number in range(5)]
-        standing = self.imported("stock", description="version 0")
-        write(agent, standing, *quiet)
+        standing, quiet = self._standing_among_quiet(agent)
         places = edited(backend, standing).keys()
         for number in range(1, 7):
             write(agent, standing)
