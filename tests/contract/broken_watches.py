@@ -13,7 +13,6 @@ from hamlet_core.api import (
     Severity,
     Snapshot,
     Status,
-    Stop,
     Upsert,
     hookimpl,
 )
@@ -271,7 +270,7 @@ class NeverStops(MemoryAdapter):
     def registry_watch(self, stop):
         for batch in super().registry_watch(stop):
             yield batch
-            if stop.wait(0.01):
+            if stop.wait(0.01) and not self.backend.over.is_set():
                 stop._event.clear()
 
 
@@ -280,7 +279,9 @@ class StopsOnlyLater(MemoryAdapter):
 
     @hookimpl
     def registry_watch(self, stop):
-        return super().registry_watch(Stop() if stop.is_set() else stop)
+        if stop.is_set():
+            self.backend.over.wait()
+        yield from super().registry_watch(stop)
 
 
 class LeavesThreads(MemoryAdapter):

@@ -53,6 +53,6 @@ class TestRegistryFaults(FindsFaults):
             backend.over.set()
             for descriptor in backend.left:
                 os.close(descriptor)
-            with contextlib.suppress(AssertionError):
-                for watching in agents._watching:
+            for watching in agents._watching:
+                with contextlib.suppress(AssertionError):
                     watching.end(seconds)
