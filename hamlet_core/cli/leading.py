@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LEAD_WITHIN = 10.0
 """Seconds until another agent is taken to lead: more than a lead takes that was just given up, or never was taken."""
+SAID_AFTER = 1.0
+"""Seconds of waiting for the lead after which a person is told what for."""
 END_WITHIN = 5.0
 """Seconds that giving the lead up may take."""
 
@@ -82,15 +84,19 @@ def _candidate(loaded: Loaded) -> Candidate:
 
 
 def _await_lead(candidate: Candidate, gateway: Place, mesh: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    said = False
     while not candidate.leads:
         if candidate.error is not None:
             raise attributed("coordinator", candidate.error) from candidate.error
-        if candidate.ended or time.monotonic() > deadline:
+        if candidate.ended or time.monotonic() > began + seconds:
             message = f"another agent leads mesh {mesh}: the checks would take from the {gateway} all that it leads"
             mend = (
                 "stop every agent of the mesh for as long as it takes (the lead of one that crashed runs out), "
                 "or leave the gateway out with --role"
             )
             raise HamletError(message, mend=mend)
+        if not said and time.monotonic() > began + SAID_AFTER:
+            said = True
+            click.echo(f"{gateway}: waiting at most {seconds:g} s for the lead of mesh {mesh}", err=True)
         time.sleep(0.02)

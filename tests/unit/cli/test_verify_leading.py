@@ -120,7 +120,10 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_gateway_that_another_agent_of_the_mesh_leads_is_left_alone(memory: MemoryCoordinator, held: Held) -> None:
+def test_a_gateway_that_another_agent_of_the_mesh_leads_is_left_alone(
+    memory: MemoryCoordinator, held: Held, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(leading, "SAID_AFTER", 0.1)
     other = Candidate(memory.open(WEST), WEST)
     wait(lambda: other.leads)
     with (
@@ -128,6 +131,7 @@ def test_a_gateway_that_another_agent_of_the_mesh_leads_is_left_alone(memory: Me
         held(within=0.2),
     ):
         pytest.fail("it went on")
+    assert capsys.readouterr().err == "gateway (toy): waiting at most 0.2 s for the lead of mesh west\n"
     with held("local"):
         assert other.leads, "a registry may be led"
     other.end(5.0)

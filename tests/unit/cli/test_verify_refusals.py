@@ -27,6 +27,7 @@ from tests.unit.cli.toy_runs import ALL, TOYS, Verify
         (["file", "--config", "none.yaml"], "", "none.yaml: there is no such file"),
         (["file", "--backend", "nowhere:make"], "", "'nowhere:make' cannot be made: ModuleNotFoundError"),
         (["file", "--backend", "toy_module"], "", "'toy_module' cannot be made"),
+        (["file", "--backend", "toy_module:refuses"], "", "cannot be made: Skipped: needs a rack of servers"),
         (["file", "--backend", "toy_module:nobody"], "", "is None and no hamlet_core.api.testing.RegistryBackend"),
         (
             ["toy", "--role", "gateway", "--backend", "toy_module:make"],

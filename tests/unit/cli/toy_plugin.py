@@ -184,3 +184,7 @@ def reluctant(options):
 
 def nobody(options):
     return None
+
+
+def refuses(options):
+    not_run(needs="a rack of servers")
