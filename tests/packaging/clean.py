@@ -28,7 +28,9 @@ class Done(NamedTuple):
 def run(*command: object, cwd: Path, timeout: float = 600) -> Done:
     """Run a command in `cwd` without this environment's own settings in its way."""
     environ = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PYTHON", "HAMLET_"))
+        key: value
+        for key, value in os.environ.items()
+        if key == "PYTEST_DEBUG_TEMPROOT" or not key.startswith(("PYTEST_", "PYTHON", "HAMLET_"))
     }
     environ["PATH"] = "/usr/bin:/bin"
     done = subprocess.run(

@@ -39,7 +39,7 @@ def test_the_wheels_pass_their_tests_under_each_other_python_that_is_claimed(
     alone = ("--rootdir", ROOT, "-c", ROOT / "pyproject.toml", "-o", "pythonpath=", "-p", "no:cacheprovider")
     chosen = [*(ROOT / name for name in SHOWN), *(f"--ignore={ROOT / name}" for name in LEFT_OUT)]
     # Much of it is waiting; but each worker collects everything before it begins.
-    pytest_there = (binaries / "pytest", "-q", "-n", "4", "--dist", "worksteal", *alone)
+    pytest_there = (binaries / "pytest", "-q", "-n", "3", "--dist", "worksteal", *alone)
     done = run(*pytest_there, "-p", "tests.packaging.installed", *chosen, cwd=tmp_path, timeout=800)
     assert done.code == 0, done.out + done.err
     passed = re.search(r"(\d+) passed", done.out)
