@@ -247,7 +247,9 @@ class RegistrySpec:
     def registry_check(self) -> Sequence[Finding]:
         """Say whether the backend can be reached, its version is supported and each needed right is held.
 
-        It does not raise for what it was asked to find out, and says what is well, too: there is always a finding.
+        R10. It MUST NOT raise for what it was asked to find out: a backend that cannot be reached or does not answer,
+            and a right that is missing, are errors among the findings. It MUST say what is well, too: there is
+            always a finding.
         """
 
     @hookspec

@@ -50,7 +50,7 @@ class FindsFaults(ABC):
         """Give each test the checks and the faults that it is about."""
         cases = [(check, fault) for check, faults in self.faults.items() for fault in faults]
         if {"check", "fault"} <= {*metafunc.fixturenames}:
-            ids = [f"{fault.__name__}-{check[5:7]}" for check, fault in cases]
+            ids = [f"{fault.__name__}-{named(check)[0]}" for check, fault in cases]
             metafunc.parametrize(("check", "fault"), cases, ids=ids)
         elif "fault" in metafunc.fixturenames:
             metafunc.parametrize("fault", self.precise(), ids=lambda fault: fault.__name__)

@@ -13,7 +13,7 @@ from hamlet_core.api import RegistrySpec, RegistryUnavailable
 from hamlet_core.api.testing import MemoryRegistry, RegistryContract
 from hamlet_core.api.testing.agents import Agents
 from hamlet_core.api.testing.memory import MemoryAdapter
-from tests.contract import broken_imports, broken_watches
+from tests.contract import broken_checks, broken_imports, broken_watches
 from tests.contract.finding import FindsFaults
 
 
@@ -37,7 +37,7 @@ class Faulty(MemoryRegistry):
 class TestRegistryFaults(FindsFaults):
     spec = RegistrySpec
     contracts = (RegistryContract,)
-    faults = MappingProxyType({**broken_watches.FAULTS, **broken_imports.FAULTS})
+    faults = MappingProxyType({**broken_watches.FAULTS, **broken_imports.FAULTS, **broken_checks.FAULTS})
     gross = broken_watches.GROSS | broken_imports.GROSS
     sound = MemoryAdapter
     ends = (*FindsFaults.ends, RegistryUnavailable)

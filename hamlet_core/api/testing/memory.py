@@ -253,6 +253,8 @@ class MemoryAdapter:
         """See `RegistrySpec`."""
         if self.backend.down:
             return [Finding(subject="memory", severity=Severity.ERROR, message="it is out of reach")]
+        if self.backend.silent:
+            return [Finding(subject="memory", severity=Severity.ERROR, message="it does not answer")]
         if self.backend.denied:
             return [Finding(subject="memory", severity=Severity.ERROR, message="no rights are held")]
         return [Finding(subject="memory", severity=Severity.OK, message="it can be reached")]

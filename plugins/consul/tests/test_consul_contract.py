@@ -78,7 +78,7 @@ def agent_token(kept_consul: Consul) -> Token:
 
 
 class TestConsulContract(RegistryContract):
-    """R1 to R9."""
+    """R1 to R10."""
 
     @pytest.fixture
     def backend(self, kept_consul: Consul, agent_token: Token) -> Iterator[RegistryBackend]:
