@@ -42,6 +42,8 @@ class Toy(MemoryAdapter):
         outcomes = super().registry_apply(changes)
         writes = any(isinstance(change, WriteImport) for change in changes)
         if "is interrupted" in self.fault and (writes or "again" in self.fault):
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell begins in the background is begun so
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.raise_signal(signal.Signals[os.environ["SIGNAL"]])
         return outcomes
 
