@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from docs.generate.families import faults
 from docs.generate.notice import NOTICE
 from hamlet_core.agent.metrics import METRICS, StatusCollector
 
@@ -60,13 +61,21 @@ class Exposed:
 
 def exposed() -> Iterator[Exposed]:
     """Every metric, in the order in which they are scraped."""
+    found = []
     for family in StatusCollector(lambda: _SAMPLE, lambda: 0.0).collect():
         sample = family.samples[0]
+        found.append(family.name)
         yield Exposed(name=sample.name, kind=family.type, labels=tuple(sample.labels), meaning=METRICS[family.name])
+    if missing := METRICS.keys() - set(found):
+        message = f"METRICS describes {', '.join(sorted(missing))}, without a series for the status document here:"
+        message += " give _SAMPLE in docs/generate/metrics.py what it comes from, or take the description away"
+        raise LookupError(message)
 
 
 def metrics() -> str:
-    """docs/metrics.md."""
+    """docs/metrics.md. Raises `LookupError` where the agent may expose a metric that it would lack."""
+    if unseen := tuple(faults()):
+        raise LookupError("\n".join(unseen))
     rows = [
         f"| `{each.name}` | {each.kind} | {', '.join(f'`{label}`' for label in each.labels)} | {each.meaning} |"
         for each in exposed()
