@@ -15,6 +15,13 @@ PROJECTS = {
     "audit": ROOT / "examples" / "hamlet-audit",
 }
 """The folder of every distribution of this tree that the development environment has."""
+ALL = {**PROJECTS, "etcd": ROOT / "examples" / "hamlet-etcd"}
+"""Those, and the one that the tutorial for authors writes."""
+
+
+def package(name: str) -> Path:
+    """The folder of the package that the distribution `name` of `ALL` brings."""
+    return ROOT / "hamlet_core" if name == "core" else ALL[name] / "src" / f"hamlet_{name}"
 
 
 class Done(NamedTuple):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.clean import PROJECTS, wheel
+from tests.packaging.clean import ALL, wheel
 
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheel of every project, built by its own backend."""
-    return {name: wheel(project, tmp_path_factory.mktemp(name)) for name, project in PROJECTS.items()}
+    """The wheel of every distribution, built by its own backend."""
+    return {name: wheel(project, tmp_path_factory.mktemp(name)) for name, project in ALL.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.clean import PROJECTS, ROOT
+from tests.packaging.clean import ALL, ROOT
 from tests.packaging.pythons import CLAIMED, LEFT_OUT, OURS, claimed, interpreter
 
 TEMPLATE = ROOT / "hamlet_core" / "cli" / "templates" / "adapter"
@@ -49,9 +49,9 @@ def test_what_is_left_out_is_there() -> None:
     assert [name for name in LEFT_OUT if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("name", [*PROJECTS, "etcd"])
+@pytest.mark.parametrize("name", ALL)
 def test_every_distribution_requires_the_oldest_python_that_is_claimed(name: str) -> None:
-    project = PROJECTS.get(name, ROOT / "examples" / f"hamlet-{name}")
+    project = ALL[name]
     required = tomllib.loads((project / "pyproject.toml").read_text())["project"]["requires-python"]
     assert required == f">={CLAIMED[0]}"
     assert claimed(project) in {(), CLAIMED}, "classifiers that differ from the core's"

@@ -8,22 +8,28 @@ from email.parser import Parser
 
 import pytest
 
-from tests.packaging.clean import ROOT
+from tests.packaging.clean import ALL, package
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=ALL)
+def name(request):
+    """One distribution after the other."""
+    return request.param
+
+
+@pytest.fixture
+def built(name, wheels):
+    with zipfile.ZipFile(wheels[name]) as wheel:
+        yield wheel
+
+
+@pytest.fixture
 def core(wheels):
     with zipfile.ZipFile(wheels["core"]) as wheel:
         yield wheel
 
 
-@pytest.fixture(scope="module")
-def file(wheels):
-    with zipfile.ZipFile(wheels["file"]) as wheel:
-        yield wheel
-
-
-def modules_of(folder):
+def files_of(folder):
     """The package's own files, as the checkout has them."""
     return {
         str(path.relative_to(folder.parent))
@@ -37,27 +43,27 @@ def text(wheel, name):
     return wheel.read(found).decode()
 
 
-def test_the_core_is_all_of_hamlet_core_and_nothing_else(core):
-    names = {name for name in core.namelist() if ".dist-info/" not in name}
-    assert names == modules_of(ROOT / "hamlet_core")
-    assert "hamlet_core/py.typed" in names
-    assert "hamlet_core/wire/_gen/federation/types/v1alpha2/federated_service_pb2.py" in names
+def test_a_wheel_is_all_of_its_package_and_nothing_else(name, built):
+    names = {each for each in built.namelist() if ".dist-info/" not in each}
+    assert names == files_of(package(name))
+    assert f"{package(name).name}/py.typed" in names
 
 
-def test_the_file_plugin_is_all_of_hamlet_file_and_nothing_else(file):
-    names = {name for name in file.namelist() if ".dist-info/" not in name}
-    assert names == modules_of(ROOT / "plugins" / "file" / "src" / "hamlet_file")
-    assert "hamlet_file/py.typed" in names
+def test_a_plugins_wheel_says_what_it_provides(name, built):
+    if name == "core":
+        assert "[hamlet]" not in text(built, "entry_points.txt")
+    else:
+        assert text(built, "entry_points.txt").split() == ["[hamlet]", name, "=", f"hamlet_{name}.plugin"]
+
+
+def test_the_core_has_the_generated_messages(core):
+    assert "hamlet_core/wire/_gen/federation/types/v1alpha2/federated_service_pb2.py" in core.namelist()
 
 
 def test_the_core_brings_its_command_and_its_licence(core):
     assert "hamlet = hamlet_core.cli:main" in text(core, "entry_points.txt")
     assert "Apache License" in text(core, "licenses/LICENSE")
     assert Parser().parsestr(text(core, "METADATA"))["License-Expression"] == "Apache-2.0"
-
-
-def test_the_file_plugin_says_what_it_provides(file):
-    assert text(file, "entry_points.txt").split() == ["[hamlet]", "file", "=", "hamlet_file.plugin"]
 
 
 def test_the_core_requires_no_vendors_library(core):
