@@ -119,6 +119,10 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
         "as for RegistryUnavailable: what was published stays published",
         "Give the token the right that the message names; the agent goes on by itself.",
     ),
+    "UnknownToken": (
+        "as for RegistryUnavailable; the watch asks anew, so that `hamlet status` shows it",
+        "Put a valid token in `token`, and restart the agent.",
+    ),
     "ConsulRefused": ("as for an AdapterError", "Report it: the call itself was wrong."),
     "InTheWay": (
         "rejects that one import, and tells the peer",

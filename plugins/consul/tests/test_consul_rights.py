@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from hamlet_consul.check import policy
-from hamlet_consul.errors import ConsulDenied
+from hamlet_consul.errors import ConsulDenied, UnknownToken
 
 from hamlet_core.api import AdapterContext, RemoveImport, Severity, Status, WriteImport
 from hamlet_core.api.testing import Watching, imported_service
 from tests.backends.consul import ONLY_CONSUL, Consul
+from tests.support.processes import wait_until
 
 WITHIN = 30.0
 Start = Callable[..., Any]
@@ -111,6 +112,37 @@ def test_a_revoked_token_ends_the_watch_and_withdraws_nothing(consul_acl: Consul
     assert again.batches == []
     findings = started.hooks.registry_check()
     assert any("ACL not found" in finding.message for finding in findings)
+
+
+def test_a_token_that_consul_does_not_know_is_told_once_and_without_a_right_to_give_it(
+    consul_acl: Consul, start_registry: Start
+) -> None:
+    hooks = start_registry(consul_acl, token="11111111-2222-3333-4444-555555555555").hooks
+    faults = [finding for finding in hooks.registry_check() if finding.severity is not Severity.OK]
+    assert [(fault.subject, fault.severity) for fault in faults] == [("token", Severity.ERROR)]
+    with pytest.raises(UnknownToken) as listing:
+        hooks.registry_imports()
+    with pytest.raises(UnknownToken) as writing:
+        hooks.registry_apply(changes=[WriteImport(imported_service("stock"))])
+    told = {(str(each.value), each.value.mend) for each in (listing, writing)}
+    assert told == {(faults[0].message, faults[0].mend)}, "one sentence, whatever was asked"
+    assert faults[0].message.startswith("Consul does not know this token (deleted, mistyped")
+    assert faults[0].mend == "put a valid one in `token`, and restart the agent"
+
+
+def test_what_another_call_learns_of_a_revoked_token_ends_the_watch_at_once(
+    consul_acl: Consul, start_registry: Start
+) -> None:
+    consul_acl.register("orders")
+    token = consul_acl.make_token(POLICY)
+    started = start_registry(consul_acl, token=token.secret, wait="10m")
+    watching = started.watch()
+    asked = started.registry.requests
+    wait_until(lambda: asked.snapshot()["health/state"] == 2, within=WITHIN)  # the second is the one that waits
+    token.revoke()
+    assert [each for each in started.hooks.registry_check() if each.subject == "token"]
+    assert isinstance(watching.failed(WITHIN), UnknownToken)
+    assert set(watching.state) == {"orders"}
 
 
 def test_rights_that_are_taken_away_hide_nothing_and_recovery_needs_no_restart(

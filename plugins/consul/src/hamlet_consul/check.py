@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from hamlet_consul.client import Client
+from hamlet_consul.errors import ConsulDenied
 from hamlet_consul.naming import node_name
 from hamlet_consul.options import ConsulOptions
 from hamlet_core.api import AdapterContext, Finding, HamletError, Severity
@@ -41,7 +42,13 @@ def findings(client: Client, options: ConsulOptions, context: AdapterContext) ->
         yield from _rights(client, context)
         yield version(client)
     except HamletError as error:
-        yield Finding(subject="agent", severity=Severity.ERROR, message=str(error), mend=error.mend)
+        yield failed(error)
+
+
+def failed(error: HamletError) -> Finding:
+    """What ended the check."""
+    subject = "token" if isinstance(error, ConsulDenied) else "agent"
+    return Finding(subject=subject, severity=Severity.ERROR, message=str(error), mend=error.mend)
 
 
 def _rights(client: Client, context: AdapterContext) -> Iterator[Finding]:

@@ -13,6 +13,10 @@ class ConsulDenied(RegistryUnavailable):
     """
 
 
+class UnknownToken(ConsulDenied):
+    """Consul has no such token: it was deleted, mistyped, or is of another datacenter."""
+
+
 class ConsulRefused(AdapterError):
     """Consul finds the call itself wrong (400 and its kin): trying again changes nothing."""
 
@@ -29,5 +33,5 @@ RIGHTS = {
 
 
 def right_for(path: str) -> str:
-    """Name the right that a call to `path` needs, or say that the token is not valid."""
-    return RIGHTS.get(path.removeprefix("/v1/").partition("/")[0], "that of a valid token")
+    """Name the right that a call to `path` needs."""
+    return RIGHTS.get(path.removeprefix("/v1/").partition("/")[0], f"that {path} needs")

@@ -6,7 +6,8 @@ The rules are those of Consul's documentation of blocking queries. What an answe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -63,6 +64,34 @@ class Box:
                 raise self._error
             news, self._news = self._news, {}
             return news
+
+
+class Alarm:
+    """Tells the watches that run of an error that any other call has met and that holds for theirs, too.
+
+    Consul goes on answering a query that waits after the token has been deleted, until its wait is over.
+    """
+
+    def __init__(self) -> None:
+        self._boxes: set[Box] = set()
+        self._lock = threading.Lock()
+
+    def ring(self, error: BaseException) -> None:
+        """Have them end with this error."""
+        with self._lock:
+            for box in self._boxes:
+                box.fail(error)
+
+    @contextmanager
+    def reaching(self, box: Box) -> Iterator[None]:
+        """For as long as the watch of this box runs."""
+        with self._lock:
+            self._boxes.add(box)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._boxes.discard(box)
 
 
 def next_index(answered: int) -> int:

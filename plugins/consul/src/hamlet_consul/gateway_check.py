@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hamlet_consul.check import rights, version
+from hamlet_consul.check import failed, rights, version
 from hamlet_consul.client import Client
 from hamlet_consul.gateway_options import ConsulGatewayOptions
 from hamlet_consul.versions import unchecked
@@ -59,7 +59,7 @@ def findings(client: Client, seen: Seen) -> Iterator[Finding]:
         yield from _names(client, seen.options)
         yield from _gateway(client, seen.options.gateway)
     except HamletError as error:
-        yield Finding(subject="agent", severity=Severity.ERROR, message=str(error), mend=error.mend)
+        yield failed(error)
         return
     for name, fault in seen.faults.items():
         yield Finding(

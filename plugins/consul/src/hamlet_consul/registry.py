@@ -8,6 +8,7 @@ from datetime import datetime
 from hamlet_consul.apply import Writer
 from hamlet_consul.check import findings
 from hamlet_consul.client import Client
+from hamlet_consul.follow import Alarm
 from hamlet_consul.local import Rules
 from hamlet_consul.options import ConsulOptions
 from hamlet_consul.table import ImportTable
@@ -35,6 +36,7 @@ class ConsulRegistry:
         self._options = options
         self._context = context
         self.requests = Requests()
+        self._alarm = Alarm()
         # What was read stale could be older than the change that is being looked at, or than our own writing.
         self._fresh = "default" if options.consistency == "stale" else options.consistency
         self._client = self._connect(self._fresh)
@@ -44,7 +46,8 @@ class ConsulRegistry:
 
     def _connect(self, consistency: str, connections: int = 4) -> Client:
         settings = self._options.settings(self._context, consistency=consistency)
-        return Client(Transport(settings, requests=self.requests, connections=connections))
+        transport = Transport(settings, requests=self.requests, connections=connections, revoked=self._alarm.ring)
+        return Client(transport)
 
     @hookimpl
     def registry_watch(self, stop: Stop) -> Iterator[Batch]:
@@ -64,6 +67,7 @@ class ConsulRegistry:
                 namespace=options.namespace or "default",
             ),
             Pace(wait=options.wait, sweep=options.sweep, settle=options.settle),
+            self._alarm,
         ).run(stop)
 
     @hookimpl

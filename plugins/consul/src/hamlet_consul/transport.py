@@ -21,11 +21,12 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import urllib3
 from consul import base
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import wait_for_read
 
 from hamlet_consul.connection import Closed, PlainPool, Sockets, TlsPool, make_pool
-from hamlet_consul.errors import ConsulDenied, ConsulRefused, right_for
+from hamlet_consul.errors import ConsulDenied, ConsulRefused, UnknownToken, right_for
+from hamlet_consul.silence import is_tls, silence
 from hamlet_core.api import ConfigError, RegistryUnavailable
 
 DEFAULT_WAIT = 300.0
@@ -36,6 +37,9 @@ CONSISTENT = ("catalog", "health", "kv", "config")
 """Endpoints under /v1 whose reads take a consistency mode."""
 BUSY = frozenset({429, 500, 502, 503, 504})
 """Answers to a read that another try may better: an election, a proxy between, a rate limit."""
+
+UNKNOWN = "ACL not found"
+"""What Consul says of a token that it does not have, whatever it was given for."""
 
 FAILURES = (Closed, HTTPError, HTTPException, OSError)
 """What a connection raises that was not made, broke, or was ended on purpose."""
@@ -127,10 +131,19 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
 
     Every call raises `RegistryUnavailable` when Consul cannot be reached, does not answer in time or answers
     that it cannot (5xx); `ConsulDenied` for 403; `ConsulRefused` for 400. All other answers go to the callback.
+    A token that Consul does not know is told to `revoked` besides.
     """
 
-    def __init__(self, settings: Settings, *, requests: Requests | None = None, connections: int = 4) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        requests: Requests | None = None,
+        connections: int = 4,
+        revoked: Callable[[UnknownToken], None] = lambda _: None,
+    ) -> None:
         self.settings = settings
+        self._revoked = revoked
         self.said = {"User-Agent": "hamlet-consul"}
         """The headers of every call."""
         if settings.token:
@@ -276,16 +289,13 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
 
     def unreachable(self, path: str, error: Exception) -> RegistryUnavailable:
         """What to raise for a call that had no answer, because of `error`."""
-        cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         if self._sockets.closed:
             return RegistryUnavailable("the connection to Consul was closed on purpose")
-        if "SSL" in type(cause).__name__.upper() or isinstance(cause, ssl.SSLError):
+        if is_tls(error):
             # Files may have been renewed since: the next call reads them again.
             with self._lock:
                 self._pool = None
-        doing = "cannot be connected to" if isinstance(cause, NewConnectionError) else "did not answer"
-        said = str(cause).removeprefix("None: ")
-        return RegistryUnavailable(f"Consul at {self.settings.address} {doing} ({path}): {said}")
+        return silence(self.settings.address, path, error)
 
     def answer(self, path: str, response: Any) -> Any:
         """An answer as callbacks take it; raises for those that no callback is to see."""
@@ -302,6 +312,11 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # python-consul2 is not
         if response.status >= 500 or response.status == 429:
             message = f"Consul at {self.settings.address} answered {response.status} to {path}: {said}"
             raise RegistryUnavailable(message)
+        if response.status == 403 and UNKNOWN in said:
+            message = f"Consul does not know this token (deleted, mistyped, or of another datacenter): {said}"
+            unknown = UnknownToken(message, mend="put a valid one in `token`, and restart the agent")
+            self._revoked(unknown)
+            raise unknown
         if response.status == 403:
             message = f"Consul refuses the token for {path}: {said}"
             raise ConsulDenied(message, mend=f"give the token the right {right_for(path)}")

@@ -17,7 +17,7 @@ from datetime import timedelta
 from hamlet_consul.catalog import Catalog
 from hamlet_consul.client import Client
 from hamlet_consul.entries import is_import
-from hamlet_consul.follow import Box, Follower, News
+from hamlet_consul.follow import Alarm, Box, Follower, News
 from hamlet_consul.local import Rules, Shared, local_service, shared_of
 from hamlet_consul.sight import confirm_gone, require_full_sight, require_sight
 from hamlet_consul.table import ImportTable
@@ -70,10 +70,12 @@ class Watch:
         memory: Memory,
         rules: Rules,
         pace: Pace,
+        alarm: Alarm,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._follow, self._read, self._table = follow, read, table
         self._memory, self._rules, self._pace, self._clock = memory, rules, pace, clock
+        self._alarm = alarm
         self._catalog = Catalog()
         self._shared = Shared()
         self._explained: deque[int] = deque(maxlen=1024)
@@ -97,7 +99,8 @@ class Watch:
 
         stop.on_stop(end)
         try:
-            yield from self._run(box, followers, stop)
+            with self._alarm.reaching(box):
+                yield from self._run(box, followers, stop)
         except RegistryUnavailable:
             if not stop.is_set():
                 raise
