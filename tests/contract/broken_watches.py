@@ -99,6 +99,29 @@ class ImportsOfOthersAsLocal(MemoryAdapter):
             yield batch
 
 
+class ImportsOfOtherRegistriesAsLocal(MemoryAdapter):
+    """Knows its mesh's imports, but for those of another registry of it."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        for batch in super().registry_watch(stop):
+            if isinstance(batch, Snapshot):
+                batch = Snapshot(batch.services + tuple(local_service(name) for name in self.of_others()))
+            yield batch
+
+    def of_others(self):
+        marks = {name: entry.mark for name, entry in self.backend.by_name.items() if entry.mark is not None}
+        return [name for name, mark in marks.items() if self.is_anothers(mark)]
+
+    def is_anothers(self, mark):
+        return mark.registry != self.context.name
+
+
+class ImportsOfOtherTrustDomainsAsLocal(ImportsOfOtherRegistriesAsLocal):
+    def is_anothers(self, mark):
+        return mark.trust_domain != self.context.trust_domain
+
+
 class LateToFollow(MemoryAdapter):
     """Lists, and begins to follow the changes a little later."""
 
@@ -198,6 +221,31 @@ class HiddenIsGone(MemoryAdapter):
             yield Snapshot(()) if self.backend.denied else batch
 
 
+class WithdrawsForAMoment(MemoryAdapter):
+    """Believes what it is shown, and finds out a moment later."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        for batch in super().registry_watch(stop):
+            if self.backend.denied:
+                yield Snapshot(())
+                batch = Snapshot(tuple(self.backend.local.values()))
+            yield batch
+
+
+class WithdrawsOneForAMoment(MemoryAdapter):
+    """The same, told of one service at a time."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        for batch in super().registry_watch(stop):
+            if self.backend.denied:
+                one = next(iter(self.backend.local.values()))
+                yield (Remove(one.name),)
+                yield (Upsert(one),)
+            yield batch
+
+
 class HiddenIsMissed(MemoryAdapter):
     """Goes on, and never comes to know what changed while it might not look."""
 
@@ -257,6 +305,15 @@ class LeavesThreads(MemoryAdapter):
         threading.Thread(target=backend.over.wait, daemon=True).start()
 
 
+class LeavesAThreadPerWatch(MemoryAdapter):
+    """Ends its watch when told to, but not what reads for it."""
+
+    @hookimpl
+    def registry_watch(self, stop):
+        threading.Thread(target=self.backend.over.wait, daemon=True).start()
+        yield from super().registry_watch(stop)
+
+
 class LeavesThreadsInAnOutage(MemoryAdapter):
     """Ends its watch, but not what reads for it."""
 
@@ -294,7 +351,11 @@ FAULTS = {
     "test_r1_what_changes_while_a_watch_begins_is_not_lost": [LateToFollow],
     "test_r2_imports_are_never_reported_as_local": [ImportsAsLocal],
     "test_r2_a_restarted_agent_knows_its_imports_from_local_services": [RemembersImports],
-    "test_r2_what_another_agent_imported_is_no_local_service_either": [ImportsOfOthersAsLocal],
+    "test_r2_what_another_agent_imported_is_no_local_service_either": [
+        ImportsOfOthersAsLocal,
+        ImportsOfOtherRegistriesAsLocal,
+        ImportsOfOtherTrustDomainsAsLocal,
+    ],
     "test_r3_a_watch_that_begins_in_an_outage_yields_nothing_and_says_so": [OutageIsEmpty],
     "test_r3_an_outage_ends_a_watch_and_withdraws_nothing": [OutageIsEmpty],
     "test_r3_after_an_outage_everything_is_there_again": [OutageListsNothing],
@@ -302,13 +363,18 @@ FAULTS = {
     "test_r3_a_watch_that_begins_while_the_server_is_silent_yields_nothing_and_says_so": [WatchesInSilence],
     "test_r3_who_writes_while_the_server_is_silent_is_told_in_time": [WritesInSilence, SilenceIsConsent],
     "test_r3_a_watch_without_rights_yields_nothing_and_says_so": [HiddenIsEmpty],
-    "test_r3_rights_that_are_taken_away_withdraw_nothing": [HiddenIsGone, HiddenIsMissed],
+    "test_r3_rights_that_are_taken_away_withdraw_nothing": [
+        HiddenIsGone,
+        HiddenIsMissed,
+        WithdrawsForAMoment,
+        WithdrawsOneForAMoment,
+    ],
     "test_r3_without_rights_nothing_is_listed_and_nothing_said_to_be_written": [
         HiddenIsNotListed,
         HiddenIsWritten,
         DeniedForGood,
     ],
-    "test_r4_a_watch_ends_when_told_to_and_leaves_no_thread": [NeverStops],
+    "test_r4_a_watch_ends_when_told_to_and_leaves_no_thread": [NeverStops, LeavesAThreadPerWatch],
     "test_r4_a_watch_that_is_told_to_stop_before_it_begins_ends": [StopsOnlyLater],
     "test_r4_a_watch_that_an_outage_ends_leaves_no_thread_and_no_socket": [
         LeavesThreadsInAnOutage,

@@ -115,6 +115,11 @@ class KeepsOnlyWhatIsNamed(MemoryGateway):
         return super().lead(routes, keep or frozenset())
 
 
+class KeepsEverythingOrNothing(MemoryGateway):
+    def lead(self, routes, keep):
+        return super().lead(routes, None if keep is None else frozenset())
+
+
 class LeadsForEver(MemoryGateway):
     def lead(self, routes, keep):
         return super().lead(routes, None)
@@ -201,7 +206,7 @@ FAULTS = {
         KeepsTheOldPlace,
     ],
     "test_g7_services_of_one_name_lead_each_to_its_own_peer": [OneAddressForEachName, ForgetsWhoseAddress],
-    "test_g7_what_is_kept_stays_as_it_is": [KeepsNothing, KeepsOnlyWhatIsNamed],
+    "test_g7_what_is_kept_stays_as_it_is": [KeepsNothing, KeepsOnlyWhatIsNamed, KeepsEverythingOrNothing],
     "test_g7_what_is_neither_wanted_nor_kept_leads_nowhere": [LeadsForEver],
     "test_g8_only_the_owners_own_authority_vouches_for_it": [BelievesAnyAuthority, BelievesAnyPeer],
     "test_g8_an_ingress_presents_one_of_the_services_sans": [BelievesAnySan, WantsEverySan],

@@ -54,6 +54,10 @@ class FindsFaults(ABC):
             metafunc.parametrize(("check", "fault"), cases, ids=ids)
         elif "fault" in metafunc.fixturenames:
             metafunc.parametrize("fault", self.precise(), ids=lambda fault: fault.__name__)
+        elif {"check", "case"} <= {*metafunc.fixturenames}:
+            several = [(check, case) for check in self.faults for case in self.cases_of(check) if case]
+            ids = [f"{named(check)[0]}-{','.join(case.values())}" for check, case in several]
+            metafunc.parametrize(("check", "case"), several, ids=ids)
         elif "check" in metafunc.fixturenames:
             metafunc.parametrize("check", self.faults)
 
@@ -76,6 +80,13 @@ class FindsFaults(ABC):
             found = self.broken_rules(fault, tmp_path, self.patient)
         assert set(found) == {meant}, f"meant for {meant}, and found: {found}"
 
+    def test_each_case_of_a_check_finds_a_fault_that_no_other_case_finds(self, check, case, tmp_path):
+        assert any(
+            self.cases_that_find(fault, check, tmp_path, seconds) == [case]
+            for seconds in (self.hurried, self.patient)
+            for fault in self.faults[check]
+        )
+
     def test_every_rule_has_a_fault_that_no_other_rule_finds(self):
         assert set().union(*map(self.rules_meant_for, self.precise())) == set(rules_of(self.spec))
 
@@ -84,12 +95,35 @@ class FindsFaults(ABC):
 
     def call(self, check: str, made: type, folder: Any, seconds: float) -> None:
         """Call one check as pytest would, once for each of its cases."""
+        for case in self.cases_of(check):
+            self.call_with(case, check, made, folder, seconds)
+
+    def call_with(self, case: Mapping[str, Any], check: str, made: type, folder: Any, seconds: float) -> None:
+        """Call one check once, with what `pytest.mark.parametrize` gives it in one case."""
         contract = self.contract_of(check, made)
         method = getattr(contract, check)
         wanted = list(inspect.signature(method).parameters)[1:]
-        for case in _cases(method):
-            with awaited(), self.stage(contract, made, folder, seconds) as (suite, given):
-                method(suite, **{name: {**given, **case}[name] for name in wanted})
+        with awaited(), self.stage(contract, made, folder, seconds) as (suite, given):
+            method(suite, **{name: {**given, **case}[name] for name in wanted})
+
+    def cases_of(self, check: str) -> list[Mapping[str, Any]]:
+        """What `pytest.mark.parametrize` gives a check, one after the other; where there is none, nothing, once."""
+        method = next(getattr(each, check) for each in self.contracts if hasattr(each, check))
+        marks = [mark for mark in getattr(method, "pytestmark", ()) if mark.name == "parametrize"]
+        if not marks:
+            return [{}]
+        ((name, values),) = (mark.args for mark in marks)
+        return [{name: value} for value in values]
+
+    def cases_that_find(self, fault: type, check: str, folder: Any, seconds: float) -> list[Mapping[str, Any]]:
+        """The cases of a check that a fault does not pass."""
+        found = []
+        for case in self.cases_of(check):
+            try:
+                self.call_with(case, check, fault, folder, seconds)
+            except self.ends:
+                found.append(case)
+        return found
 
     def broken_rules(self, fault: type, folder: Any, seconds: float) -> dict[str, list[str]]:
         """The rules whose checks find something, and what each of these found."""
@@ -135,13 +169,3 @@ def awaited(seconds: float = 30) -> Iterator[None]:
 def checks_of(*contracts: type) -> set[str]:
     """The checks of contracts."""
     return {name for contract in contracts for name in dir(contract) if name.startswith("test_")}
-
-
-def _cases(method: Any) -> Iterator[dict[str, Any]]:
-    """What `pytest.mark.parametrize` gives a check, one after the other."""
-    marks = [mark for mark in getattr(method, "pytestmark", ()) if mark.name == "parametrize"]
-    if not marks:
-        yield {}
-        return
-    ((name, values),) = (mark.args for mark in marks)
-    yield from ({name: value} for value in values)

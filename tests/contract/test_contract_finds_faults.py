@@ -18,7 +18,10 @@ from tests.contract.finding import FindsFaults
 
 
 class Faulty(MemoryRegistry):
-    """A memory with a faulty adapter; `left` and `over` are what that leaves behind."""
+    """A memory with a faulty adapter; `left` and `over` are what that leaves behind.
+
+    `rewrites` shows what was written for nothing, `hidden` hides the marks.
+    """
 
     def __init__(self, adapter):
         super().__init__()
@@ -26,9 +29,12 @@ class Faulty(MemoryRegistry):
         self.left = []
         self.over = threading.Event()
         self.rewrites = 0
+        self.hidden = False
 
     def entries(self):
-        return {**super().entries(), **({"rewritten": self.rewrites} if self.rewrites else {})}
+        hidden = "lost " if self.hidden else "never "
+        seen = {name: each for name, each in super().entries().items() if not name.startswith(hidden)}
+        return {**seen, **({"rewritten": self.rewrites} if self.rewrites else {})}
 
     def open(self, context):
         return self._adapter(self, context)

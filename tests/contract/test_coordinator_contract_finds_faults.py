@@ -94,6 +94,27 @@ class GoesOn(MemoryCoordinator):
             threading.Event().wait(0.01)
 
 
+class GoesOnAsTheLeader(GoesOn):
+    said = True
+
+    def lead(self, adapter, stop):
+        leads = None
+        for leads in MemoryCoordinator.lead(self, adapter, stop):
+            yield leads
+        while leads is self.said and not self.over:
+            threading.Event().wait(0.01)
+
+
+class GoesOnAsStandby(GoesOnAsTheLeader):
+    said = False
+
+
+class GoesOnUnheard(GoesOnAsTheLeader):
+    """Goes on where it was stopped before it has said anything."""
+
+    said = None
+
+
 class LeavesThreads(MemoryCoordinator):
     over = False
 
@@ -170,7 +191,7 @@ FAULTS = {
     "test_c2_who_cannot_reach_the_backend_does_not_lead": [LeadsBlindly],
     "test_c3_a_leader_that_is_stopped_is_followed_at_once": [KeepsTheLead],
     "test_c3_a_leader_that_is_killed_is_followed": [CountsForEver],
-    "test_c4_it_ends_when_told_to": [GoesOn],
+    "test_c4_it_ends_when_told_to": [GoesOn, GoesOnAsTheLeader, GoesOnAsStandby, GoesOnUnheard],
     "test_c4_it_leaves_nothing_behind": [LeavesThreads],
     "test_c4_a_lead_that_is_lost_leaves_nothing_behind": [LeavesThreads, LeavesThreadsWhenCutOff],
     "test_c5_what_others_have_is_named_and_left_alone": [
