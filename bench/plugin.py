@@ -41,6 +41,7 @@ def hamlet_adapters() -> list[AdapterType]:
             role="registry",
             options=AdapterOptions,
             open=lambda options, context: Backends.memory.open(context),  # noqa: ARG005 - there are no options
+            api_version=1,
             summary="a registry in memory",
         )
     ]

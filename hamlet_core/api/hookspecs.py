@@ -141,6 +141,8 @@ class AdapterType:
     fail or be seen: it asks no backend (one that is down is for the hooks to report), reads and writes no file,
     and starts no thread and no process. `hamlet config check`, and `hamlet check` without an agent, open and close
     every adapter beside whatever runs.
+    `api_version` is the `API_VERSION` that the adapter was made for, written as a number: the constant would be
+    that of the core it happens to run on.
     `backend` is `module:factory`, or empty: `factory(options)` returns the `RegistryBackend`, `GatewayBackend` or
     `CoordinatorBackend` (as the role is) of a backend in use. `hamlet verify-adapter` alone imports it, so that
     every check of the contract can be run by whoever has the plugin; an agent never does, as it needs pytest.
@@ -150,8 +152,8 @@ class AdapterType:
     role: Role
     options: type[AdapterOptions]
     open: Callable[..., object]
+    api_version: int
     summary: str = ""
-    api_version: int = API_VERSION
     backend: str = ""
 
 

@@ -48,7 +48,8 @@ def _judged(info: PluginInfo) -> PluginInfo:
     problems = [info.problem] if info.problem else []
     if taken := [repr(command.name) for command in info.commands if command.name in COMMANDS]:
         problems.append(f"it adds {', '.join(taken)}, which hamlet has itself; that one is used")
-    return replace(info, problem="; ".join([*problems, *unmet(info.distribution)]))
+    lacking = [each for each in unmet(info.distribution) if not (each.about_core and each.said in info.problem)]
+    return replace(info, problem="; ".join([*problems, *(f"it {each.said} ({each.mend})" for each in lacking)]))
 
 
 def _document(info: PluginInfo) -> dict[str, object]:

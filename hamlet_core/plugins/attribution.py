@@ -11,6 +11,7 @@ from hamlet_core.api import (
     InvalidService,
     RegistryUnavailable,
 )
+from hamlet_core.plugins import newer
 
 _FAMILIES = (
     RegistryUnavailable,
@@ -30,13 +31,15 @@ def attributed(owner: str, error: BaseException) -> HamletError:
     """Return `error` as one of our families, its message prefixed with `owner`; raise it `from` the original.
 
     An adapter's own subclass becomes the family it belongs to. What is no error of Hamlet's at all is a
-    fault of the adapter.
+    fault of the adapter, unless it is for want of something that a newer hamlet-core may have.
     """
     for family in _FAMILIES:
         if isinstance(error, family):
             return family(f"{owner}: {error}", mend=error.mend)
     if isinstance(error, HamletError):
         return AdapterError(f"{owner}: {error}", mend=error.mend)
+    if newer.lacks(error):
+        return AdapterError(f"{owner}: {described(error)}{newer.PERHAPS}", mend=newer.mend())
     return AdapterError(f"{owner}: {described(error)}", mend=FAULT)
 
 

@@ -28,8 +28,10 @@ from hamlet_core.api import (
     Role,
     Wrapped,
 )
+from hamlet_core.plugins import newer
 from hamlet_core.plugins.discovery import Found, cause, discover, normal, one_line
 from hamlet_core.plugins.registration import register
+from hamlet_core.plugins.requirements import unmet
 
 if TYPE_CHECKING:
     import click
@@ -94,7 +96,7 @@ def load(
     """Load the registry adapters of `kinds`, the other adapters and the further `plugins`, and nothing else.
 
     Raises `ConfigError` for a name that no installed distribution provides and `AdapterError` for one that
-    is broken, provided twice or made for a newer Hamlet; both say what to do in `mend`.
+    is broken, provided twice or made for another hamlet-core; both say what to do in `mend`.
     """
     manager = _new_manager()
     found = list(discover())
@@ -170,9 +172,13 @@ def _load_one(manager: pluggy.PluginManager, candidates: Sequence[Found]) -> tup
         message = f"plugin {first.name!r} is provided by {listed}"
         raise AdapterError(message, mend="uninstall all of them but one")
     assert first.entry_point is not None
+    for each in unmet(first.distribution):
+        if each.about_core:  # before its code meets what is not there; it may say no other version
+            message = f"{first} {each.said}"
+            raise AdapterError(message, mend=f"{each.mend}, or {newer.made_for_this(first.distribution)}")
     with _faults_of(first, "cannot be imported", first.mend):
         module = first.entry_point.load()
-    hooks = register(manager, module, first.name, described=str(first))
+    hooks = register(manager, module, first.name, described=str(first), distribution=first.distribution)
     if "hamlet_adapters" not in hooks:
         return module, []
     with _faults_of(first, "failed to say which adapters it provides"):
@@ -194,6 +200,12 @@ def _faults_of(plugin: Found, failed: str, mend: str = "") -> Iterator[None]:
         raise
     except BaseException as error:
         message = f"{plugin} {failed}: {cause(error)}"
+        if newer.says_no_version(error):
+            message = f"{plugin} does not say for which version of the adapter API it is made"
+            mend = f"pip install --upgrade {plugin.distribution}; its author gives every AdapterType `api_version=1`"
+        elif newer.lacks(error):
+            message += newer.PERHAPS
+            mend = newer.mend(plugin.distribution)
         raise AdapterError(message, mend=mend) from error
 
 

@@ -5,28 +5,37 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pluggy
 
 from hamlet_core.api import AdapterError
+from hamlet_core.plugins import newer
 from hamlet_core.plugins.discovery import one_line
 
 
-def register(manager: pluggy.PluginManager, plugin: object, name: str, *, described: str) -> frozenset[str]:
+def register(
+    manager: pluggy.PluginManager, plugin: object, name: str, *, described: str, distribution: str = ""
+) -> frozenset[str]:
     """Register `plugin` under `name` and return the names of the hooks it implements.
 
     Refused with `AdapterError`, whose message begins with `described`: a hook that does not exist (a
     misspelt one), one with arguments that it does not have, one with default arguments (pluggy never
     passes those), and an object without any hook. What was refused leaves no trace in `manager`.
+    `distribution` is whose the plugin is, where that is known.
     """
     try:
         manager.register(plugin, name)
         manager.check_pending()
     except Exception as error:
-        misfits = "; ".join(_misfits(manager, plugin)) or one_line(str(error)) or type(error).__name__
+        misfits = list(_misfits(manager, plugin))
+        said = "; ".join(str(each) for each in misfits) or one_line(str(error)) or type(error).__name__
         _forget(manager, name)
-        message = f"{described} does not fit the hooks of Hamlet: {misfits}"
+        message = f"{described} does not fit the hooks of Hamlet: {said}"
         mend = "the page Hooks of the documentation (docs/hooks.md) has every hook and its arguments"
+        if any(each.unknown for each in misfits):
+            message += newer.PERHAPS
+            mend += f"; where it is newer: {newer.mend(distribution)}"
         raise AdapterError(message, mend=mend) from error
     impls = [impl for caller in manager.get_hookcallers(plugin) or () for impl in _impls(caller, plugin)]
     fault = ""
@@ -52,7 +61,18 @@ def _forget(manager: pluggy.PluginManager, name: str) -> None:
         manager.unregister(name=name)
 
 
-def _misfits(manager: pluggy.PluginManager, plugin: object) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Misfit:
+    """What does not fit, and whether it is something that these hooks do not have, and others may."""
+
+    said: str
+    unknown: bool = True
+
+    def __str__(self) -> str:
+        return self.said
+
+
+def _misfits(manager: pluggy.PluginManager, plugin: object) -> Iterator[_Misfit]:
     """Each implementation that does not fit, and why; pluggy names the first, in a listing of several lines."""
     arguments = {name: hook.spec.argnames for name, hook in vars(manager.hook).items() if hook.spec is not None}
     for attribute in dir(plugin):
@@ -64,12 +84,12 @@ def _misfits(manager: pluggy.PluginManager, plugin: object) -> Iterator[str]:
         taken = pluggy.HookImpl(plugin, "", method, options).argnames
         if hook not in arguments:
             close = difflib.get_close_matches(hook, arguments, n=1)
-            yield f"{hook} ({_place(method)}) is no hook" + (f", {close[0]} is" if close else "")
+            yield _Misfit(f"{hook} ({_place(method)}) is no hook" + (f", {close[0]} is" if close else ""))
         elif set(taken) - set(arguments[hook]):
             given = ", ".join(arguments[hook]) or "nothing"
-            yield f"{hook} ({_place(method)}) takes {', '.join(taken)}, and is given {given}"
+            yield _Misfit(f"{hook} ({_place(method)}) takes {', '.join(taken)}, and is given {given}")
         elif (options["wrapper"] or options["hookwrapper"]) and not inspect.isgeneratorfunction(method):
-            yield f"{hook} ({_place(method)}) is a wrapper without a yield"
+            yield _Misfit(f"{hook} ({_place(method)}) is a wrapper without a yield", unknown=False)
 
 
 def _place(method: Callable[..., object]) -> str:

@@ -78,6 +78,7 @@ class MemoryRegistry(RegistryBackend):
             role="registry",
             options=AdapterOptions,
             open=lambda options, context: self.open(context),  # noqa: ARG005 - there are no options
+            api_version=1,
             summary="a registry in memory, for tests",
         )
 

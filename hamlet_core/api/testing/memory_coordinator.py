@@ -47,6 +47,7 @@ class MemoryCoordinator(CoordinatorBackend):
             role="coordinator",
             options=AdapterOptions,
             open=lambda options, context: self.open(context),  # noqa: ARG005 - it needs none
+            api_version=1,
             summary="a coordinator in memory, for tests",
         )
 

@@ -63,6 +63,7 @@ class MemoryGateway:
             role="gateway",
             options=AdapterOptions,
             open=lambda options, context: MemoryGatewayAdapter(self),  # noqa: ARG005 - it needs neither
+            api_version=1,
             summary="a gateway in memory, for tests",
         )
 

@@ -40,7 +40,7 @@ class Plugin:
         def opened(options, context):
             return self._gateways[context.mesh].adapter_type().open(options, context)
 
-        return [AdapterType(kind="memory", role="gateway", options=Options, open=opened)]
+        return [AdapterType(kind="memory", role="gateway", options=Options, api_version=1, open=opened)]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Plugin:
 
     @hookimpl
     def hamlet_adapters(self):
-        return [AdapterType(kind=self.kind, role="gateway", options=Options, open=self._open)]
+        return [AdapterType(kind=self.kind, role="gateway", options=Options, api_version=1, open=self._open)]
 
     def _open(self, options, context):
         if self.fails:

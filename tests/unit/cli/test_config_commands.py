@@ -42,7 +42,11 @@ class ToyOptions(AdapterOptions):
 class Toy:
     @hookimpl
     def hamlet_adapters(self) -> list[AdapterType]:
-        return [AdapterType(kind="toy", role="registry", options=ToyOptions, open=self.open, summary="For play.")]
+        return [
+            AdapterType(
+                kind="toy", role="registry", options=ToyOptions, api_version=1, open=self.open, summary="For play."
+            )
+        ]
 
     def open(self, options: ToyOptions, context: AdapterContext) -> object:
         return MemoryRegistry().open(context)

@@ -2,87 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
-from hamlet_core import __version__
-
-COMMAND = """
-    import click
-    from hamlet_core.api import hookimpl
-
-    @hookimpl
-    def hamlet_commands():
-        return [click.Command("{name}", callback=lambda: click.echo("{said}"))]
-"""
-GATEWAY = """
-    from hamlet_core.api import AdapterOptions, AdapterType, hookimpl
-
-    @hookimpl
-    def hamlet_adapters():
-        return [AdapterType(kind="door", role="gateway", options=AdapterOptions, open=object, summary="a door")]
-"""
-CONFIG = """\
-mesh: {name: west, domain: west.example, trust_domain: west.example}
-identity: {certificate: a.crt, key: a.key}
-registries: {main: {kind: file, path: mesh}}
-"""
-Hamlet = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def hamlet(tmp_path: Path) -> Hamlet:
-    """Run a command in a process of its own, as damaged distributions are met when libraries are imported."""
-    (tmp_path / "packages").mkdir()
-    (tmp_path / "hamlet.yaml").write_text(CONFIG)
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("PYDANTIC_")}
-        return subprocess.run(
-            [sys.executable, "-m", "hamlet_core", *arguments],
-            cwd=tmp_path, env=environ | {"PYTHONPATH": str(tmp_path / "packages")}, input="",
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-
-    return run
-
-
-@pytest.fixture
-def install(tmp_path: Path) -> Callable[..., None]:
-    """Leave a distribution behind as pip would, with an entry point of the name of its module, or with others."""
-
-    def put(module: str, source: str = "", *, entry_points: bytes = b"", requires: Sequence[str] = ()) -> None:
-        info = tmp_path / "packages" / f"acme_{module}-1.0.dist-info"
-        info.mkdir()
-        required = "".join(f"Requires-Dist: {each}\n" for each in requires)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{module}\nVersion: 1.0\n{required}")
-        (info / "entry_points.txt").write_bytes(entry_points or f"[hamlet]\n{module} = {module}\n".encode())
-        (tmp_path / "packages" / f"{module}.py").write_text(textwrap.dedent(source))
-
-    return put
-
-
-def listed(hamlet: Hamlet) -> dict[str, dict[str, object]]:
-    """What `hamlet plugins` says, by the name of the plugin."""
-    done = hamlet("plugins", "--json")
-    found = {each["name"]: each for each in json.loads(done.stdout)}
-    assert done.returncode == any(each["problem"] for each in found.values()), done.stderr
-    return found
-
+from tests.unit.cli.packages import COMMAND, GATEWAY, Hamlet, Install, listed
 
 NOT_UTF_8 = b"[console_scripts]\n\xff = \xff:\xff\n"
 NO_EQUALS = b"[hamlet]\netcd\n"
 
 
 @pytest.mark.parametrize("command", ["plugins", "config check", "config schema", "new-adapter shelf"])
-def test_damaged_distributions_stop_no_command(hamlet: Hamlet, install: Callable[..., None], command: str) -> None:
+def test_damaged_distributions_stop_no_command(hamlet: Hamlet, install: Install, command: str) -> None:
     install("lib", entry_points=NOT_UTF_8)
     install("tool", entry_points=b"[console_scripts]\nx\n")
     install("etcd", entry_points=NO_EQUALS)
@@ -91,7 +22,7 @@ def test_damaged_distributions_stop_no_command(hamlet: Hamlet, install: Callable
     assert (done.returncode, done.stderr) == (1 if command == "plugins" else 0, "")
 
 
-def test_damage_is_told_where_it_may_be_of_a_plugin(hamlet: Hamlet, install: Callable[..., None]) -> None:
+def test_damage_is_told_where_it_may_be_of_a_plugin(hamlet: Hamlet, install: Install) -> None:
     install("lib", entry_points=NOT_UTF_8)
     install("shelf", entry_points=NO_EQUALS)
     found = listed(hamlet)
@@ -101,7 +32,7 @@ def test_damage_is_told_where_it_may_be_of_a_plugin(hamlet: Hamlet, install: Cal
     assert "pip install --force-reinstall acme-shelf" in problem
 
 
-def test_the_plugins_are_listed_with_what_they_provide(hamlet: Hamlet, install: Callable[..., None]) -> None:
+def test_the_plugins_are_listed_with_what_they_provide(hamlet: Hamlet, install: Install) -> None:
     install("door", GATEWAY)
     install("extra", COMMAND.format(name="extra", said="played"))
     found = listed(hamlet)
@@ -122,7 +53,6 @@ def test_the_plugins_are_listed_with_what_they_provide(hamlet: Hamlet, install: 
 @pytest.mark.parametrize(
     ("requirement", "said"),
     [
-        ("hamlet-core>=9", f"it needs hamlet-core>=9, and {__version__} is installed (pip install 'hamlet-core>=9')"),
         ("Acme.Lib<1.0", "it needs Acme.Lib<1.0, and 1.0 is installed (pip install 'Acme.Lib<1.0')"),
         ("absent[fast]", "it needs absent, and none is installed (pip install 'absent')"),
         ("absent ; python_version >= '3'", "it needs absent, and none is installed (pip install 'absent')"),
@@ -134,7 +64,7 @@ def test_the_plugins_are_listed_with_what_they_provide(hamlet: Hamlet, install: 
     ],
 )
 def test_a_requirement_that_is_not_met_is_told(
-    hamlet: Hamlet, install: Callable[..., None], requirement: str, said: str | None
+    hamlet: Hamlet, install: Install, requirement: str, said: str | None
 ) -> None:
     install("lib", entry_points=b"[console_scripts]\n")
     install("door", GATEWAY, requires=["click", requirement])
@@ -142,9 +72,7 @@ def test_a_requirement_that_is_not_met_is_told(
     assert (found["problem"], found["provides"]) == (said, ["gateway"])
 
 
-def test_a_plugin_that_cannot_be_imported_says_what_it_lacks_too(
-    hamlet: Hamlet, install: Callable[..., None]
-) -> None:
+def test_a_plugin_that_cannot_be_imported_says_what_it_lacks_too(hamlet: Hamlet, install: Install) -> None:
     install("door", "import absent", requires=["absent>=2"])
     problem = str(listed(hamlet)["door"]["problem"])
     assert "No module named 'absent'" in problem
@@ -161,7 +89,7 @@ WRONG = {  # by what is wrong: the body of the hook, and what is said of it
 }
 
 
-def test_the_commands_of_one_plugin_harm_no_other_and_are_told(hamlet: Hamlet, install: Callable[..., None]) -> None:
+def test_the_commands_of_one_plugin_harm_no_other_and_are_told(hamlet: Hamlet, install: Install) -> None:
     install("extra", COMMAND.format(name="extra", said="played"))
     for number, (body, _) in enumerate(WRONG.values()):
         install(f"bad{number}", COMMAND.format(name="x", said="").replace("return [", f"{body}\n        return ["))
@@ -173,16 +101,14 @@ def test_the_commands_of_one_plugin_harm_no_other_and_are_told(hamlet: Hamlet, i
         assert said in str(found[f"bad{number}"]["problem"])
 
 
-def test_an_adapter_whose_commands_are_wrong_is_one_nevertheless(
-    hamlet: Hamlet, install: Callable[..., None]
-) -> None:
+def test_an_adapter_whose_commands_are_wrong_is_one_nevertheless(hamlet: Hamlet, install: Install) -> None:
     install("door", GATEWAY + COMMAND.format(name="x", said="").replace("return [", "1 / 0\n        return ["))
     door = listed(hamlet)["door"]
     assert door["provides"] == ["gateway"]
     assert "failed to say which commands it adds" in str(door["problem"])
 
 
-def test_a_command_that_two_plugins_add_is_refused_and_no_other(hamlet: Hamlet, install: Callable[..., None]) -> None:
+def test_a_command_that_two_plugins_add_is_refused_and_no_other(hamlet: Hamlet, install: Install) -> None:
     for module in ("one", "two"):
         install(module, COMMAND.format(name="play", said="played"))
     install("extra", COMMAND.format(name="extra", said="played"))
@@ -192,7 +118,7 @@ def test_a_command_that_two_plugins_add_is_refused_and_no_other(hamlet: Hamlet, 
     assert hamlet("extra").stdout == "played\n"
 
 
-def test_what_a_plugin_prints_is_no_part_of_a_document(hamlet: Hamlet, install: Callable[..., None]) -> None:
+def test_what_a_plugin_prints_is_no_part_of_a_document(hamlet: Hamlet, install: Install) -> None:
     install(
         "door",
         "print('imported')\n" + textwrap.dedent(GATEWAY).replace("    return", "    print('asked')\n    return"),

@@ -145,13 +145,18 @@ def hamlet_adapters():
         return {"": "", "all": f"toy_module:{name}"}.get(SHIPS, SHIPS)
 
     return [
-        AdapterType(kind="toy", role="registry", options=Options, open=open_registry, backend=ships("make")),
-        AdapterType(kind="toy", role="gateway", options=Options, open=open_gateway, backend=ships("doorman")),
+        AdapterType(
+            kind="toy", role="registry", options=Options, api_version=1, open=open_registry, backend=ships("make")
+        ),
+        AdapterType(
+            kind="toy", role="gateway", options=Options, api_version=1, open=open_gateway, backend=ships("doorman")
+        ),
         AdapterType(
             kind="toy",
             role="coordinator",
             options=AdapterOptions,
             open=lambda options, context: leads.open(context),
+            api_version=1,
             backend=ships("chair"),
         ),
     ]

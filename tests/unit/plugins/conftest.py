@@ -20,7 +20,11 @@ ADAPTER = """
 
     @hookimpl
     def hamlet_adapters():
-        return [AdapterType(kind="{kind}", role="registry", options=AdapterOptions, open=object, summary="a sample")]
+        return [
+            AdapterType(
+                kind="{kind}", role="registry", options=AdapterOptions, api_version=1, open=object, summary="a sample"
+            )
+        ]
 """
 
 

@@ -38,8 +38,8 @@ PLUGIN = """
     @hookimpl
     def hamlet_adapters():
         return [
-            AdapterType(kind="chair", role="registry", options=Options, open=object),
-            AdapterType(kind="chair", role="coordinator", options=Options, open=OPEN),
+            AdapterType(kind="chair", role="registry", options=Options, api_version=1, open=object),
+            AdapterType(kind="chair", role="coordinator", options=Options, api_version=1, open=OPEN),
         ]
 
     class Louder:

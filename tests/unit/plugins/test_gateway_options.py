@@ -15,7 +15,8 @@ PLUGIN = """
     @hookimpl
     def hamlet_adapters():
         return [
-            AdapterType(kind="door", role=role, options=Options, open=object) for role in ("registry", "gateway")
+            AdapterType(kind="door", role=role, options=Options, api_version=1, open=object)
+            for role in ("registry", "gateway")
         ]
 """
 CONFIG = """mesh: {name: west, domain: west.example, trust_domain: west.example}

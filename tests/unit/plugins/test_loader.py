@@ -189,15 +189,15 @@ BROKEN = {
         "gives its kind summary=None; a text is due",
     ),
     "its version is no number": (
-        ADAPTER.format(kind="sample").replace("open=object", "open=object, api_version='99'"),
+        ADAPTER.format(kind="sample").replace("api_version=1", "api_version='99'"),
         "gives its kind api_version='99'; a number is due",
     ),
     "it is made for an older Hamlet": (
-        ADAPTER.format(kind="sample").replace("open=object", "open=object, api_version=0"),
+        ADAPTER.format(kind="sample").replace("api_version=1", "api_version=0"),
         "is made for version 0 of the adapter API; this hamlet-core serves none before 1",
     ),
     "it is made for a newer Hamlet": (
-        ADAPTER.format(kind="sample").replace("open=object", "open=object, api_version=99"),
+        ADAPTER.format(kind="sample").replace("api_version=1", "api_version=99"),
         "is made for version 99 of the adapter API; this hamlet-core has 1",
     ),
     "it provides its kind twice": (
@@ -306,7 +306,7 @@ BOTH = """
     @hookimpl
     def hamlet_adapters():
         return [
-            AdapterType(kind="both", role=role, options=AdapterOptions, open=object, summary=role)
+            AdapterType(kind="both", role=role, options=AdapterOptions, api_version=1, open=object, summary=role)
             for role in ("registry", "gateway")
         ]
 """

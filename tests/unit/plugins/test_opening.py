@@ -78,8 +78,8 @@ def plugins(opened, *others):
     manager.add_hookspecs(AgentSpec)
     for plugin in others:
         manager.register(plugin, type(plugin).__name__.lower())
-    adapter = AdapterType(kind="sample", role="registry", options=Options, open=opened)
-    gateway = AdapterType(kind="sample", role="gateway", options=Options, open=opened)
+    adapter = AdapterType(kind="sample", role="registry", options=Options, api_version=1, open=opened)
+    gateway = AdapterType(kind="sample", role="gateway", options=Options, api_version=1, open=opened)
     return Plugins({"sample": adapter}, {"sample": gateway}, manager)
 
 

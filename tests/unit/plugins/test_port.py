@@ -157,6 +157,14 @@ class TestCalls:
         assert found.value.__cause__ is raised
         assert found.value.mend == getattr(raised, "mend", "a fault of the adapter: report it with the log")
 
+    async def test_what_only_a_newer_core_has_is_no_fault_that_is_reported(self, make_port):
+        def registry_check():
+            return [Finding(subject="it", severity=Severity.OK, message="well", code=7)]
+
+        (finding,) = await make_port(registry_check=registry_check).check()
+        assert "unexpected keyword argument 'code'; it may be made for a newer hamlet-core than" in finding.message
+        assert finding.mend.startswith("pip install --upgrade hamlet-core, or install the version of its")
+
     async def test_a_closed_port_says_so_and_closes_the_adapter_once(self, memory, make_port):
         closed = []
 

@@ -43,7 +43,9 @@ PLUGIN = """
 
     @hookimpl
     def hamlet_adapters():
-        return [AdapterType(kind="toy", role=role, options=Options, open=_open(role)) for role in MAKES]
+        return [
+            AdapterType(kind="toy", role=role, options=Options, api_version=1, open=_open(role)) for role in MAKES
+        ]
 """
 WRAPPER = """
     from hamlet_core.api import hookimpl

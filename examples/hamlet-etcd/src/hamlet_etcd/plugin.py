@@ -28,6 +28,7 @@ def hamlet_adapters() -> list[AdapterType]:
             role="registry",
             options=EtcdOptions,
             open=open_registry,
+            api_version=1,
             summary="keys below a prefix of etcd",
             backend="hamlet_etcd.verification:make",
         )

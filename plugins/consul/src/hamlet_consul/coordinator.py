@@ -218,6 +218,7 @@ ADAPTER = AdapterType(
     role="coordinator",
     options=ConsulCoordinatorOptions,
     open=ConsulCoordinator,
+    api_version=1,
     summary="a session and a locked key of Consul",
     backend="hamlet_consul.verification:coordinator",
 )

@@ -16,6 +16,7 @@ def hamlet_adapters() -> list[AdapterType]:
             role="gateway",
             options=EnvoyOptions,
             open=EnvoyGateway,
+            api_version=1,
             summary="an Envoy, by files it watches",
             backend="hamlet_envoy.verification:gateway",
         )

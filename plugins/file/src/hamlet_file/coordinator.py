@@ -157,6 +157,7 @@ ADAPTER = AdapterType(
     role="coordinator",
     options=FileCoordinatorOptions,
     open=FileCoordinator,
+    api_version=1,
     summary="a lock on a file",
     backend="hamlet_file.verification:coordinator",
 )

@@ -26,6 +26,7 @@ def hamlet_adapters() -> list[AdapterType]:
             role="registry",
             options=FileOptions,
             open=lambda options, context: FileRegistry(options.path, context),
+            api_version=1,
             summary="a folder of YAML or JSON files",
             backend="hamlet_file.verification:registry",
         ),

@@ -185,6 +185,7 @@ ADAPTER = AdapterType(
     role="coordinator",
     options=IstioCoordinatorOptions,
     open=IstioCoordinator,
+    api_version=1,
     summary="a Lease of Kubernetes",
     backend="hamlet_istio.verification:coordinator",
 )
