@@ -88,6 +88,7 @@ class Agent:
         }
         self.peerings: dict[str, Peering] = {}
         self.links: dict[str, Link] = {}
+        self._material: dict[str, object] = {}  # what each peer was last known by, for `certificates_changed`
         self.refused = 0
         """Callers turned away because no peer's bundle vouches for them."""
         self.last_refusal = ""
@@ -159,6 +160,7 @@ class Agent:
         self.server = FederationServer(config.listen, self.identity, self.importer, self.peerings.get, self._refused)
         for name, peer in config.peers.items():
             self._add_peer(name, peer)
+        self._material = {name: self.identity.material(name) for name in self.links}
         await self.server.start()
         log.info("serving peers", listen=config.listen, port=self.server.port, mesh=config.mesh.name)
         for name, publisher in self.publishers.items():
@@ -229,17 +231,22 @@ class Agent:
         self.last_refusal = reason
         log.warning("caller refused", reason=reason)
 
-    def certificates_changed(self) -> None:
-        """Certificates or bundles are new: end the streams whose trust is gone, dial again where it may be back."""
+    def certificates_changed(self, *, reloaded: bool = False) -> None:
+        """Certificates or bundles are new: end the streams whose trust is gone, dial again where it may be back.
+
+        That is where our certificate or the peer's bundle is another than before, or after a reload everywhere.
+        """
         moment = datetime.now(UTC)
+        before, self._material = self._material, {name: self.identity.material(name) for name in self.links}
         if self.gateway is not None:
             self.gateway.trust_changed()
         if self.server is not None:
             self.server.recheck(moment)
-        for link in list(self.links.values()):
+        for name, link in list(self.links.items()):
             if link.tunnel is not None:
                 link.tunnel.recheck(moment)
-            link.try_again()
+            if reloaded or before.get(name) != self._material[name]:
+                link.try_again()
 
     # --- publishing ------------------------------------------------------------------------------
 
@@ -326,7 +333,7 @@ class Agent:
                 self._add_peer(name, peer)
             else:
                 self.peerings[name].update(peer, self.publication.audience(name))
-        self.certificates_changed()
+        self.certificates_changed(reloaded=True)
         self._boundary.set()
         log.info("configuration taken over", path=str(loaded.path))
 

@@ -85,8 +85,12 @@ class _State:
     def material(self) -> object:
         """What a connection is made of; when it is equal, nothing has to be done anew."""
         pems = {path: bundle.pem for path, bundle in self.bundles.items()}
-        own = self.credentials and (self.credentials.certificate_pem, self.credentials.key_pem)
-        return own, pems, self.expected, self.bundle_of
+        return self.own(), pems, self.expected, self.bundle_of
+
+    def own(self) -> tuple[bytes, bytes] | None:
+        """Our certificate and key in PEM."""
+        own = self.credentials
+        return None if own is None else (own.certificate_pem, own.key_pem)
 
 
 class IdentitySource:
@@ -141,6 +145,12 @@ class IdentitySource:
             raise IdentityError(
                 f"peer {peer} has no trust bundle", mend=state.problems.get(path, f"put one at {path}")
             ) from None
+
+    def material(self, peer: str) -> object:
+        """What a connection to this peer is made of; when it is equal, dialling it anew has the same end."""
+        state = self._state
+        bundle = state.bundles.get(state.bundle_of[peer]) if peer in state.bundle_of else None
+        return state.own(), bundle and bundle.pem, state.expected.get(peer)
 
     def merged_bundle(self) -> bytes:
         """All peers' authorities in PEM, each once, for TLS stacks that know one store only; may be empty.

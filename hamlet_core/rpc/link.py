@@ -57,11 +57,15 @@ class Link:
         self._again = asyncio.Event()
 
     def try_again(self) -> None:
-        """Certificates, bundles or settings are new: a peer that did not know us may know us now."""
+        """Certificates, bundles or settings are new: what failed may succeed now, so it is dialled at once."""
         self._again.set()
 
     async def run(self) -> None:
-        """Dial until cancelled, with pauses that grow; a peer that rejects us only when there is news of it."""
+        """Dial until cancelled, with pauses that grow; a peer that rejects us only when there is news of it.
+
+        News (`try_again`) that come while it is dialled count too: the dial may have begun with what was there
+        before.
+        """
         peering, settings = self._peering, self._peering.settings
         if settings.address is None:
             return
@@ -72,6 +76,7 @@ class Link:
                 await self._wait_to_be_dialled()
             await self._until_unserved()
             answered, self._answered = self._answered, False
+            self._again.clear()
             end = await self._dial(settings.address)
             if self._answered and not answered:
                 self.attempts = 0  # it was out of reach, and now refuses (it may not be ready): that is news
@@ -91,15 +96,22 @@ class Link:
             await self._pause(seconds)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for `seconds`, or until the peer dials us: then it is there again, and need not be waited for."""
+        """Wait for `seconds`, or until there is news: the peer dials us, so it is there again, or `try_again`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._heard()
+                await self._news()
+        if self._again.is_set():
+            self.attempts = 0
 
     async def _until_news(self) -> None:
         """Wait for a reload, or for a new stream of the peer's: by opening one it shows that it knows us."""
         self.rejected = True
-        self._again.clear()
+        try:
+            await self._news()
+        finally:
+            self.rejected = False
+
+    async def _news(self) -> None:
         heard = asyncio.ensure_future(self._heard())
         again = asyncio.ensure_future(self._again.wait())
         try:
@@ -107,7 +119,6 @@ class Link:
         finally:
             heard.cancel()
             again.cancel()
-            self.rejected = False
 
     async def _heard(self) -> None:
         """Wait until a stream is up that is not now."""
@@ -184,6 +195,7 @@ class Link:
         # What we end ourselves part of the way would come to the same end if it were dialled again at once.
         if stream.consumer.complete or (stream.consumer.received and not call.cancelled()):
             self.attempts = 0
+            self._again.clear()  # it came up: what was new meanwhile is no reason to dial without a pause
         return end
 
     async def _negotiate(self, call: grpc.aio.StreamStreamCall[bytes, bytes], stream: PeerStream) -> None:

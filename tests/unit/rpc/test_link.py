@@ -136,6 +136,37 @@ async def test_a_peer_that_dials_us_and_will_not_be_dialled_is_not_asked_over_an
         assert (it.dials, delays) == (2, [])
 
 
+async def test_news_end_the_wait_for_the_next_dial_and_the_growth_of_the_delays(link, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        backoff, "delay", lambda attempt, _: asked.append(attempt) or (3600.0 if len(asked) > 2 else 0)
+    )
+    async with link(*[unreachable] * 6) as it:
+        await until(lambda: it.attempts == 3)
+        await settle()
+        assert it.dials == 3
+        it.try_again()
+        await until(lambda: len(asked) == 4)
+        await settle()
+        assert (it.dials, asked) == (4, [0, 1, 2, 0])
+
+
+async def test_news_that_come_while_it_is_dialled_are_not_lost(link, monkeypatch):
+    monkeypatch.setattr(backoff, "delay", lambda *_: 3600.0)
+    async with link(unreachable, unknown, unreachable) as it:
+        dial = it._dial
+
+        async def with_news(address):
+            if it.dials < 2:
+                it.try_again()
+            return await dial(address)
+
+        it._dial = with_news
+        await until(lambda: it.dials == 3)
+        await settle()
+        assert it.dials == 3, "and nothing else hurries it"
+
+
 async def test_a_stream_that_was_not_needed_is_no_failure(link, delays):
     async with link((True, REDUNDANT)) as it:
         await until(lambda: it.dials == 2)
