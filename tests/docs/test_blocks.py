@@ -1,7 +1,8 @@
 """Every block of code of every page is run, loaded or compared; one of a kind that nobody knows fails the build.
 
 `CHECKS` says, in order, whose a block is. Blocks that a test of their own types or makes are claimed here too, by the
-page and that test, so that none is left out because everybody took it for somebody else's.
+page and that test, and only those that the test reads: so none is left out because everybody took it for somebody
+else's.
 """
 
 from __future__ import annotations
@@ -29,17 +30,24 @@ from hamlet_core.cli import main
 from hamlet_core.config import load
 from hamlet_core.config.model import Config
 from hamlet_core.plugins.options import adapter_options
+from tests.docs import test_writing_an_adapter as adapter
 from tests.docs.blocks import ROOT, Block, blocks, pages
+from tests.mixed import tutorial
+from tests.support.shell import taken
 
+ADAPTER = "docs/writing-an-adapter.md"
+MIXED = tutorial.PAGE
 TYPED = {
-    "README.md": "tests/e2e/test_quick_start.py",
-    "docs/tutorial-file.md": "tests/docs/test_tutorials.py",
-    "docs/tutorial-consul.md": "tests/docs/test_tutorials.py",
-    "docs/tutorial-istio.md": "tests/docs/test_tutorials.py",
-    "docs/tutorial-consul-istio.md": "tests/mixed/tutorial.py",
-    "docs/writing-an-adapter.md": "tests/docs/test_writing_an_adapter.py",
+    "README.md": ("tests/e2e/test_quick_start.py", ("Quick start by hand", "Calls across: gateways")),
+    "docs/tutorial-file.md": ("tests/docs/test_tutorials.py", ()),
+    "docs/tutorial-consul.md": ("tests/docs/test_tutorials.py", ()),
+    "docs/tutorial-istio.md": ("tests/docs/test_tutorials.py", ()),
+    ADAPTER: ("tests/docs/test_writing_an_adapter.py", ("1. The scaffold",)),
 }
-"""Pages whose commands are typed, and compared with what they show, by a test of their own."""
+"""Pages whose commands are typed, and compared with what they show, by a test of their own; below which headings.
+
+What such a test does not read is not its own: it is checked as anything else.
+"""
 INSTALLING = "tests/docs/test_shell_installing.py"
 REGISTRIES = "tests/docs/test_shell_registries.py"
 VERIFYING = "tests/docs/test_shell_verifying.py"
@@ -48,6 +56,9 @@ TYPED_BELOW = {
     ("README.md", "Install"): INSTALLING,
     ("docs/cli.md", "hamlet new-adapter"): INSTALLING,
     ("docs/operations.md", "Install as a service"): INSTALLING,
+    (MIXED, "What each needs"): INSTALLING,
+    (ADAPTER, "1. The scaffold"): INSTALLING,
+    (ADAPTER, "7. Prove it"): "tests/docs/test_writing_an_adapter.py",
     ("examples/hamlet-audit/README.md", "Use"): INSTALLING,
     ("plugins/envoy/README.md", "Quick start"): INSTALLING,
     ("docs/cli.md", "hamlet verify-adapter"): VERIFYING,
@@ -190,9 +201,20 @@ def check_toml(block: Block, folder: Path) -> None:
 
 
 def check_typed(block: Block, folder: Path) -> None:
-    """A block that a test of its page types, compares or makes: that test names the page."""
-    test = (ROOT / TYPED[block.page]).read_text(encoding="utf-8")
+    """A block that `is_typed`: the test that does names its page."""
+    test = (ROOT / TYPED[block.page][0]).read_text(encoding="utf-8")
     assert Path(block.page).name in test
+
+
+def check_made(block: Block, folder: Path) -> None:
+    """A block that `is_made`: there is nothing else to say of it here."""
+
+
+def check_tests(block: Block, folder: Path) -> None:
+    """What pytest prints when all is well: a dot for each test that passed. How many is a test's of its page."""
+    found = re.fullmatch(r"((?:\.+ \[ *\d+%\]\n)+)(\d+) passed in [\d.]+s\n", block.text)
+    assert found, f"{block.where}: this is not what pytest prints"
+    assert found[1].count(".") == int(found[2]), f"{block.where}: another number of dots than of tests"
 
 
 def check_typed_below(block: Block, folder: Path) -> None:
@@ -217,10 +239,32 @@ def check_signature(block: Block, folder: Path) -> None:
     assert re.fullmatch(r"\w+\(.*\) -> .*\n", block.text), block.where
 
 
+COMMANDS = (
+    *("hamlet", "pip", "python3?", "pytest", "make", "kubectl", "consul", "etcdctl", "envoy", "promtool"),
+    *(
+        "openssl",
+        "curl",
+        "dig",
+        "sudo",
+        "systemctl",
+        "cat",
+        "cp",
+        "mv",
+        "rm",
+        "mkdir",
+        "chmod",
+        "export",
+        "kill",
+        "sed",
+    ),
+)
+
+
 def check_drawing(block: Block, folder: Path) -> None:
     """A drawing: nothing that one could type."""
     assert re.search("[─═▶◀→]", block.text), f"{block.where}: text that follows no command and is no drawing"
-    assert not re.search(r"^(hamlet|pip|\$|kubectl|consul) ", block.text, re.MULTILINE)
+    typed = re.search(rf"^(\$|{'|'.join(COMMANDS)}) ", block.text, re.MULTILINE)
+    assert not typed, f"{block.where}: a command in a text: {typed}"
 
 
 def check_output(block: Block, folder: Path) -> None:
@@ -243,21 +287,33 @@ def keys_of_hamlet(block: Block) -> bool:
     return isinstance(document, dict) and document.keys() <= Config.model_fields.keys()
 
 
-def file_of_project(block: Block) -> bool:
-    return block.page == "docs/writing-an-adapter.md" and ("/" in block.title or "." in block.title)
+def is_made(block: Block) -> bool:
+    """Whether a test writes what this block shows, types it, or compares it: that test's own list has it."""
+    if block.page == MIXED:
+        return block in tutorial.READ
+    return block.page == ADAPTER and (block in adapter.shown() or (block in adapter.modules().values()))
+
+
+def is_typed(block: Block) -> bool:
+    """Whether the test of its page, which goes by `tests.support.shell.steps`, types this block or compares it."""
+    if block.page not in TYPED:
+        return False
+    _, headings = TYPED[block.page]
+    text = (ROOT / block.page).read_text(encoding="utf-8")
+    return (not headings or block.heading in headings) and (block.language, block.text) in taken(text)
 
 
 CHECKS: list[tuple[Callable[[Block], object], Callable[[Block, Path], None]]] = [
-    (file_of_project, check_typed),
-    (lambda b: b.page == "docs/tutorial-consul-istio.md" and b.language in ("sh", "text", "hcl"), check_typed),
+    (lambda b: b.page == MIXED and b.language == "yaml" and keys_of_hamlet(b), check_configuration),
+    (is_made, check_made),
+    (is_typed, check_typed),
     (lambda b: b.language == "sh" and (b.page, b.heading) in TYPED_BELOW, check_typed_below),
     (lambda b: b.language == "sh" and b.page == MEASURED, check_measured),
-    (lambda b: b.language in ("sh", "text") and typed_heading(b), check_typed),
+    (lambda b: b.language == "text" and (b.page, b.heading) == (ADAPTER, "7. Prove it"), check_tests),
     (lambda b: b.language == "yaml" and keys_of_hamlet(b), check_configuration),
     (lambda b: b.language == "yaml" and "groups" in top(b), check_alerts),
     (lambda b: b.language == "yaml" and "mark" in top(b), check_import),
     (lambda b: b.language == "yaml" and b.page == "plugins/file/README.md", check_services),
-    (lambda b: b.language == "yaml" and b.page == "docs/tutorial-consul-istio.md", check_typed),
     (lambda b: b.language == "python", check_python),
     (lambda b: b.language == "ini", check_unit),
     (lambda b: b.language == "hcl", check_policy),
@@ -268,15 +324,6 @@ CHECKS: list[tuple[Callable[[Block], object], Callable[[Block, Path], None]]] = 
     (lambda b: b.language == "text" and b.title.startswith("what "), check_output),
     (lambda b: b.language == "text", check_drawing),
 ]
-
-
-def typed_heading(block: Block) -> bool:
-    """Whether the test of its page types this part of it."""
-    if block.page == "README.md":
-        return block.heading in ("Quick start by hand", "Calls across: gateways")
-    if block.page == "docs/writing-an-adapter.md":
-        return block.heading in ("1. The scaffold", "7. Prove it")
-    return block.page in TYPED
 
 
 def check_of(block: Block) -> Callable[[Block, Path], None]:
@@ -310,8 +357,8 @@ def test_code_is_fenced_and_says_its_language(page: Path) -> None:
     assert all(block.language for block in blocks(page))
 
 
-def block_of(language: str, text: str, *, page: str = "docs/x.md", title: str = "") -> Block:
-    return Block(page=page, line=1, language=language, title=title, heading="", text=text)
+def block_of(language: str, text: str, *, page: str = "docs/x.md", title: str = "", heading: str = "") -> Block:
+    return Block(page=page, line=1, language=language, title=title, heading=heading, text=text)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +377,19 @@ def block_of(language: str, text: str, *, page: str = "docs/x.md", title: str = 
         block_of("json", "{\n"),
         block_of("toml", "a = \n"),
         block_of("text", "some words\n"),
+        block_of("text", "west ──▶ east\nkubectl get pods\n"),
+        # What its page's test does not read is not exempt, wherever it stands.
+        block_of("text", "dig +short stock\n", page=MIXED, heading="6. From Kubernetes to Consul"),
+        block_of("text", "west ── east\n$ curl http://a/\n", page=MIXED, heading="7. Withdraw"),
+        block_of("sh", "hamlet status\n", page=MIXED, title="nowhere", heading="4. Start"),
+        block_of("hcl", "service { name = 1 }\n", page=MIXED, title="orders", heading="4. Start"),
+        block_of("text", "ok   a claim\n", page="docs/tutorial-file.md"),
+        block_of("sh", "hamlet status\n", page="docs/tutorial-consul.md", title="perhaps"),
+        block_of("text", "a claim\n", page="README.md", heading="Quick start by hand"),
+        block_of("sh", "make lunch\n", page="README.md", heading="Two commands"),
+        block_of("python", "class TestNothing: ...\n1 / 0\n", page=ADAPTER, heading="A coordinator"),
+        block_of("python", "1 / 0\n", page=ADAPTER, title="src/elsewhere", heading="2. "),
+        block_of("text", ".. [100%]\n3 passed in 1.0s\n", page=ADAPTER, heading="7. Prove it"),
         block_of("rust", "fn main() {}\n"),
     ],
     ids=lambda block: f"{block.language}: {block.text.splitlines()[-1]}",

@@ -41,6 +41,11 @@ def test_from_a_checkout_there_is_hamlet_with_the_plugins_that_were_named(
     [
         ("plugins/envoy/README.md", "Quick start", {"envoy": (None, ["gateway"])}),
         ("examples/hamlet-audit/README.md", "Use", {"audit": (None, ["wrappers"])}),
+        (
+            "docs/tutorial-consul-istio.md",
+            "What each needs",
+            {"consul": (None, ["registry", "gateway", "coordinator"]), "envoy": (None, ["gateway"])},
+        ),
     ],
 )
 def test_what_is_installed_by_its_name_is_listed(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hamlet_core.api.testing import GatewayBackend, GatewayContract, RegistryBackend
+from hamlet_core.api.testing import CoordinatorContract, GatewayBackend, GatewayContract, RegistryBackend
 from hamlet_core.cli.scaffold import project
 from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT, Block, blocks, make
@@ -27,6 +27,19 @@ MADE_BY_TOOLS = re.compile(r"(^|/)(\.venv|\.[a-z]+_cache|__pycache__|[^/]*\.egg-
 def shown() -> list[Block]:
     """The blocks that are files, or changes of files."""
     return [each for each in blocks(PAGE) if "/" in each.title or each.title.endswith((".md", ".toml"))]
+
+
+CONTRACTS = {"A gateway": GatewayContract, "A coordinator": CoordinatorContract}
+"""Headings that show a whole module of tests, and the contract that it runs."""
+
+
+def modules() -> dict[str, Block]:
+    """Those modules by heading."""
+    return {
+        each.heading: each
+        for each in blocks(PAGE)
+        if (each.language, each.title) == ("python", "") and each.heading in CONTRACTS
+    }
 
 
 def standing(folder: Path) -> dict[str, str]:
@@ -59,17 +72,22 @@ def test_a_change_that_fits_nowhere_or_twice_fails() -> None:
             make({"a": text}, [block])
 
 
-def test_the_tests_of_the_gateway_in_memory_are_the_whole_contract(tmp_path: Path) -> None:
-    (shown_tests,) = (each.text for each in blocks(PAGE) if each.heading == "A gateway")
-    (tmp_path / "test_page.py").write_text(shown_tests, encoding="utf-8")
+@pytest.mark.parametrize("heading", CONTRACTS)
+def test_the_tests_of_what_is_in_memory_are_the_whole_contract(heading: str, tmp_path: Path) -> None:
+    (tmp_path / "test_page.py").write_text(modules()[heading].text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "--disable-plugin-autoload", "-p", "no:cacheprovider"],
         cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
         env={**os.environ, "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
-    run = set(re.findall(r"::(test_g\w+)(?:\[.*\])? PASSED", done.stdout))
-    assert run == {name for name in dir(GatewayContract) if name.startswith("test_")}
+    run = set(re.findall(r"::(test_\w+)(?:\[.*\])? PASSED", done.stdout))
+    assert run == {name for name in dir(CONTRACTS[heading]) if name.startswith("test_")}
+
+
+def test_each_heading_of_a_module_has_one_and_no_other_is_left() -> None:
+    untitled = [each for each in blocks(PAGE) if (each.language, each.title) == ("python", "")]
+    assert [each.heading for each in untitled] == list(CONTRACTS)
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,15 @@ is the two operators' hands; nothing of it is the code under test.
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import hamlet_istio
-import yaml
 
 from tests.backends.consul import Consul
 from tests.backends.install import ensure
@@ -33,13 +32,22 @@ SERVICES = "/api/v1/namespaces/shop/services"
 SLICES = "/apis/discovery.k8s.io/v1beta1/namespaces/shop/endpointslices"
 ENTRIES = "/apis/networking.istio.io/v1/namespaces/hamlet-imports/serviceentries"
 RULES = "/apis/networking.istio.io/v1/namespaces/hamlet-imports/destinationrules"
-_COLLECTIONS = {
-    "ServiceAccount": "/api/v1",
-    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1",
-    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1",
-    "Role": "/apis/rbac.authorization.k8s.io/v1",
-    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1",
-}
+
+
+class TutorialAgent(AgentProcess):
+    """The agent of a mesh, started by what the tutorial has its operator type: the last command becomes the agent."""
+
+    def start(self) -> AgentProcess:
+        """Type the block; does not wait until the agent is ready."""
+        (step,) = tutorial.steps("4. Start", self.mesh.name)
+        tutorial.TYPED.add(step)
+        *before, last = step.commands.text.splitlines()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", "\n".join([*before, f"exec {last}"])],
+                cwd=self.mesh.root, env=tutorial.surroundings({}), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        return self
 
 
 @dataclass(kw_only=True)
@@ -49,7 +57,7 @@ class West:
     site: Site
     consul: Consul
     agent: AgentProcess
-    binary: Path
+    environ: dict[str, str]
     registered: set[str] = field(default_factory=set)
 
     def register(self, name: str, served: Served, protocol: str, status: str = "passing") -> None:
@@ -64,11 +72,6 @@ class West:
                 Tags=["hamlet-publish=east"],
                 Meta={"protocol": protocol},
             )
-
-    def type(self, section: int) -> None:
-        """Type what the tutorial has in a section, as Consul's administrator."""
-        with self.site.host.entered():
-            tutorial.typed(section, self.agent.mesh.root, self.binary, **_access(self.consul))
 
     def deregister(self, name: str) -> None:
         """Take it out."""
@@ -90,14 +93,13 @@ class East:
     site: Site
     kubernetes: OwnKubernetes
     agent: AgentProcess
+    environ: dict[str, str]
     exposed: set[str] = field(default_factory=set)
 
     def expose(
         self, name: str, served: Served, protocol: str, port: int, manifest: dict[str, Any] | None = None
     ) -> None:
         """Have a Service with the EndpointSlice that a controller would make, asking to be published to west."""
-        self.exposed.add(name)
-        labels = {"kubernetes.io/service-name": name}
         with self.site.host.entered():
             self.kubernetes.put(
                 SERVICES,
@@ -108,6 +110,13 @@ class East:
                     "spec": {"ports": [{"name": protocol, "port": port, "targetPort": served.port}]},
                 },
             )
+        self.serve(name, served, protocol)
+
+    def serve(self, name: str, served: Served, protocol: str) -> None:
+        """Be the controller of a real cluster that makes the EndpointSlice of a Service."""
+        self.exposed.add(name)
+        labels = {"kubernetes.io/service-name": name}
+        with self.site.host.entered():
             self.kubernetes.put(
                 SLICES,
                 name,
@@ -150,13 +159,15 @@ def mixed_federation(*, brake: bool = True) -> Iterator[tuple[West, East]]:
     """
     with ExitStack() as stack:
         consul_binary, etcd, apiserver = (ensure(name) for name in ("consul", "etcd", "kube-apiserver"))
+        kubectl = ensure("kubectl")
         folder = Path(tempfile.mkdtemp(prefix="mixed-"))  # short: Unix sockets are in it
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         here, there = stack.enter_context(two_sites())
         meshes = [Mesh(root=folder, name=site.name, port=8008) for site in (here, there)]
         for mesh in meshes:
             shutil.rmtree(mesh.folder / "pki")  # the tutorial makes its own
-        tutorial.typed(1, folder)
+        for mesh in meshes:
+            _type("1. Certificates", mesh, {})
         for mesh, other in zip(meshes, reversed(meshes), strict=True):
             shutil.copy(other.bundle, mesh.folder / f"{other.name}.pem")
         for path, text in tutorial.files().items():
@@ -165,24 +176,37 @@ def mixed_federation(*, brake: bool = True) -> Iterator[tuple[West, East]]:
             consul_binary,
             datacenter="west",
             acl=True,
-            hcl=f'ports {{ dns = {DNS_PORT} }} addresses {{ dns = "{here.gateway}" }}',
+            hcl=f'bind_addr = "{here.gateway}" ports {{ server = 8300 dns = {DNS_PORT} }} '
+            f'addresses {{ dns = "{here.gateway}" }}',
         )
         stack.callback(consul.close)
         kubernetes = OwnKubernetes(etcd, apiserver)
         stack.callback(kubernetes.close)
         with here.host.entered():
             consul.start()
-            tutorial.typed(2, folder, consul_binary, **_access(consul))
+            west = {
+                "PATH": f"{os.environ['PATH']}:{consul_binary.parent}",
+                "CONSUL_HTTP_ADDR": consul.address,
+                "CONSUL_HTTP_TOKEN": consul.token,
+            }
+            _type("2. Rights", meshes[0], west)
             _configure(meshes[0], {"http://127.0.0.1:8500": consul.address})
         with there.host.entered():
             kubernetes.start()
-            _prepare(kubernetes, meshes[1])
+            kubernetes.install_crds()
+            kubernetes.make_namespace("shop")
+            east = {
+                "PATH": f"{os.environ['PATH']}:{kubectl.parent}",
+                "KUBECONFIG": str(kubernetes.kubeconfig),
+                "KUBECACHEDIR": str(folder / "kubectl"),
+            }
+            _type("2. Rights", meshes[1], east)
             accepted = 'accept: ["*.west.example"]'
             braked = accepted if brake else f"brake: {{share: 1}}\n    {accepted}"
             _configure(meshes[1], {"https://10.2.0.2:6443": kubernetes.server, accepted: braked})
         agents = []
         for mesh, site in zip(meshes, (here, there), strict=True):
-            agents.append(AgentProcess(mesh))
+            agents.append(TutorialAgent(mesh))
             stack.callback(agents[-1].kill)  # should it not end by itself
             stack.callback(agents[-1].end)
             with site.host.entered():
@@ -191,30 +215,17 @@ def mixed_federation(*, brake: bool = True) -> Iterator[tuple[West, East]]:
             agent.state(peer, "imports", "live", within=PATIENCE)
             agent.state(peer, "exports", "live", within=PATIENCE)
         yield (
-            West(site=here, consul=consul, agent=agents[0], binary=consul_binary),
-            East(site=there, kubernetes=kubernetes, agent=agents[1]),
+            West(site=here, consul=consul, agent=agents[0], environ=west),
+            East(site=there, kubernetes=kubernetes, agent=agents[1], environ=east),
         )
 
 
-def _access(consul: Consul) -> dict[str, str]:
-    """How Consul's own command reaches it, as its administrator."""
-    return {"CONSUL_HTTP_ADDR": consul.address, "CONSUL_HTTP_TOKEN": consul.token}
+def _type(heading: str, mesh: Mesh, environ: Mapping[str, str]) -> None:
+    """Type what the tutorial has for the operator of a mesh below a heading."""
+    for step in tutorial.steps(heading, mesh.name):
+        tutorial.typed(step, mesh.root, environ)
 
 
 def _configure(mesh: Mesh, places: Mapping[str, str]) -> None:
     """Change the tutorial's configuration where the registry is elsewhere."""
     mesh.config_path.write_text(tutorial.replaced(mesh.config_path.read_text(), places))
-
-
-def _prepare(kubernetes: OwnKubernetes, mesh: Mesh) -> None:
-    """What east's operator does to the cluster and in the agent's folder, by the tutorial."""
-    kubernetes.install_crds()
-    for namespace in ("hamlet", "hamlet-imports", "shop"):
-        kubernetes.make_namespace(namespace)
-    manifest = Path(hamlet_istio.__file__).parent / "manifests" / "rbac-istio.yaml"
-    for each in yaml.safe_load_all(manifest.read_text()):
-        namespace, plural = each["metadata"].get("namespace"), f"{each['kind'].lower()}s"
-        scope = f"namespaces/{namespace}/{plural}" if namespace else plural
-        kubernetes.put(f"{_COLLECTIONS[each['kind']]}/{scope}", each["metadata"]["name"], each)
-    (mesh.folder / "k8s.token").write_text(kubernetes.token_for("hamlet", "hamlet"))
-    shutil.copy(kubernetes.ca, mesh.folder / "k8s-ca.pem")

@@ -17,19 +17,20 @@ DNS_PORT = 8600
 def by_dns(site: Site, service: str) -> tuple[str, int] | None:
     """Where Consul's DNS leads a workload that asks for `<service>.service.consul`: address and port, or None."""
     name = f"{service}.service.consul"
-    addresses = [socket.inet_ntoa(data) for data in _ask(site, name, A)]
-    ports = [struct.unpack("!3H", data[:6])[2] for data in _ask(site, name, SRV)]
+    with site.workload.entered():
+        addresses = [socket.inet_ntoa(data) for data in ask(site.gateway, DNS_PORT, name, A)]
+        ports = [struct.unpack("!3H", data[:6])[2] for data in ask(site.gateway, DNS_PORT, name, SRV)]
     return (addresses[0], ports[0]) if addresses and ports else None
 
 
-def _ask(site: Site, name: str, kind: int) -> list[bytes]:
-    """The data of each record of this kind (RFC 1035, section 4; RFC 2782), asked for over UDP by a workload."""
+def ask(server: str, port: int, name: str, kind: int) -> list[bytes]:
+    """The data of each record of this kind (RFC 1035, section 4; RFC 2782), asked for over UDP."""
     number = secrets.randbelow(0x10000)
     question = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question += b"\0" + struct.pack("!HH", kind, 1)
-    with site.workload.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.settimeout(5)
-        one.connect((site.gateway, DNS_PORT))
+        one.connect((server, port))
         one.send(struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + question)
         reply = one.recv(4096)
     answered, flags, _, count = struct.unpack("!4H", reply[:8])

@@ -69,7 +69,7 @@ def test_a_service_of_consul_is_called_by_a_workload_of_kubernetes_until_it_is_d
     ):
         for served in (orders, ledger):
             unreachable_but_by_gateways(east.site, west.site, served)
-        west.type(5)  # registers orders
+        west.register("orders", orders, "http")
         west.register("ledger", ledger, "tcp")
 
         entry = east.entry("orders-west-example")
@@ -88,7 +88,7 @@ def test_a_service_of_consul_is_called_by_a_workload_of_kubernetes_until_it_is_d
         with standing:
             standing.sendall(b"stay\n")
             assert standing.recv(100) == b"ledger of west: stay\n"
-            west.type(7)  # deregisters orders
+            west.deregister("orders")
             west.deregister("ledger")
             soon(lambda: not east.objects(ENTRIES), "no ServiceEntry is left")
             assert standing.recv(100) == b"", "the connection that stood is ended"

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-CHANGING = re.compile(r"\d+(\.\d+)?(ms|s|m|h)\b|\S*…\S*")
-"""What differs each time: how long something took, and what the page leaves out."""
+DURATION = re.compile(r"\b\d+(\.\d+)?(ms|s|m|h)\b")
+"""What differs each time: how long something took."""
+CHANGING = re.compile(rf"{DURATION.pattern}|\S*…\S*")
+"""The same, and what the page leaves out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,30 @@ def steps(text: str) -> list[Step]:
         for (kind, commands), (kind_after, following) in zip(blocks, after, strict=True)
         if kind == "sh"
     ]
+
+
+def taken(text: str) -> set[tuple[str, str]]:
+    """The blocks of a page that `steps` reads, commands or output: language and text of each."""
+    blocks = BLOCK.findall(text)
+    before = ["", *(kind for kind, _ in blocks)]
+    return {(kind, shown) for last, (kind, shown) in zip(before, blocks, strict=False) if "sh" in (kind, last)}
+
+
+def as_shown(shown: str, printed: str) -> bool:
+    """Whether what was printed is what a page shows, line by line, but for the widths of columns.
+
+    `…` stands for the rest of a word, of a line, or, on a line of its own, for any lines. What changes each time
+    (`DURATION`), rules and empty lines do not count.
+    """
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r"\n" for line in _lines(shown)
+    )
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(printed))) is not None
+
+
+def _lines(text: str) -> list[str]:
+    lines = [" ".join(DURATION.sub("", line).split()) for line in text.splitlines()]
+    return [line for line in lines if line.strip("─ ")]
 
 
 def words(text: str) -> frozenset[str]:
