@@ -144,9 +144,10 @@ def verify_adapter(
 
     Coordinators: the agents of the checks are of the mesh hamletverify, so nobody's lead is touched.
 
-    Gateways: the checks have to say all that it leads, so they take everything else from it, and in the end
-    nothing of ours is led until the agent starts again. They refuse while an agent runs with FILE, or another leads
-    its mesh: where FILE has a coordinator, the run holds the lead.
+    Gateways: the checks are those of the ways in which it leads calls: one without an ingress, or one that refuses
+    imports, is held to the other way alone, and the report says so. They have to say all that it leads, so they take
+    everything else from it, and in the end nothing of ours is led until the agent starts again. They refuse while an
+    agent runs with FILE, or another leads its mesh: where FILE has a coordinator, the run holds the lead.
 
     What the adapter cannot do itself is done by the backend that its plugin ships, or that --backend names:
     outages, edits by others, services hamletverify-* that come and go, connections. FACTORY gets the adapter's

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Role
 from hamlet_core.api.testing import CoordinatorBackend, GatewayBackend, RegistryBackend
 from hamlet_core.api.testing.live_coordinator import LiveCoordinator
-from hamlet_core.api.testing.live_gateway import LiveGateway, Ways
+from hamlet_core.api.testing.live_gateway import LiveGateway
 from hamlet_core.api.testing.live_registry import LiveRegistry
 from hamlet_core.api.testing.live_role import LiveRole
 from hamlet_core.api.testing.names import LIVE_NAMES
@@ -60,7 +60,6 @@ class Subject:
     adapter: AdapterType
     options: AdapterOptions
     directory: Path
-    ways: Ways = Ways.BOTH
     backend: str = ""
     shipped: bool = False
 
@@ -78,7 +77,7 @@ class Subject:
             assert hands is None or isinstance(hands, CoordinatorBackend)
             return LiveCoordinator(opens, self.directory, hands)
         assert hands is None or isinstance(hands, GatewayBackend)
-        return LiveGateway(opens, self.directory, hands, key=self.place.key, ways=self.ways)
+        return LiveGateway(opens, self.directory, hands, key=self.place.key)
 
 
 def subjects(
@@ -114,7 +113,6 @@ def subjects(
                 adapter=adapter,
                 options=_options(loaded, place, adapter),
                 directory=loaded.path.absolute().parent,
-                ways=_ways(loaded, place),
                 backend=backend or shipped,
                 shipped=not backend and bool(shipped),
             )
@@ -189,12 +187,6 @@ def _places(loaded: Loaded) -> Iterator[Place]:
         yield Place(role="gateway", key="egress", kind=config.egress.kind)
     if config.coordinator is not None:
         yield Place(role="coordinator", key="coordinator", kind=config.coordinator.kind)
-
-
-def _ways(loaded: Loaded, place: Place) -> Ways:
-    if place.key == "egress":
-        return Ways.OUT
-    return Ways.IN if loaded.config.egress is not None else Ways.BOTH
 
 
 def _options(loaded: Loaded, place: Place, adapter: AdapterType) -> AdapterOptions:

@@ -74,6 +74,7 @@ def document(run: Run, sections: Sequence[Section]) -> dict[str, object]:
                 "role": each.place.role,
                 "name": each.place.key,
                 "backend": each.backend or None,
+                "remarks": list(each.done.remarks),
                 **_counts([each.done]),
                 "left_behind": list(each.done.left_behind),
                 "rules": [_rule(each, rule, checks) for rule, checks in _by_rule(each.done)],
@@ -108,6 +109,8 @@ def show(console: Console, run: Run, sections: Sequence[Section]) -> None:
     for section in sections:
         console.print()
         console.print(styled(_title(section), "bold"))
+        for remark in section.done.remarks:
+            console.print(remark)
         for rule, checks in _by_rule(section.done):
             console.print()
             console.print(styled(f"{rule}  {_rules(section)[rule].text}", "bold"))
@@ -144,6 +147,7 @@ def page(run: Run, sections: Sequence[Section]) -> str:
 
 def _section(section: Section) -> Iterator[str]:
     yield f"<h2>{_safe(_title(section))}</h2>"
+    yield from (f"<p>{_safe(remark)}</p>" for remark in section.done.remarks)
     yield f"<p><strong>{_safe(_summary(section.done))}</strong></p>"
     yield from (f'<p class="failed">left behind: {_safe(left)}</p>' for left in section.done.left_behind)
     for rule, checks in _by_rule(section.done):

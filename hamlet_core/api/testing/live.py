@@ -54,9 +54,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What became of all checks, in the order of the rules, and what of theirs could not be taken out again."""
+    """What became of all checks, in the order of the rules, and what of theirs could not be taken out again.
+
+    `remarks` say which checks these are, where the backend decides it.
+    """
 
     checks: tuple[Check, ...]
+    remarks: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
 
     def count(self, result: Result) -> int:
@@ -80,7 +84,7 @@ def verify(
             try:
                 live.tidy(thoroughly=True)
                 with within(seconds):
-                    role.prepare()
+                    remarks = tuple(role.prepare())
                 _run(live)
             finally:
                 live.end()
@@ -89,7 +93,7 @@ def verify(
             error.add_note(f"left behind: {left}")
         raise
     checks = sorted(live.checks.values(), key=lambda check: (check.rule[0], int(check.rule[1:])))
-    return Verification(checks=tuple(checks), left_behind=tuple(live.left))
+    return Verification(checks=tuple(checks), remarks=remarks, left_behind=tuple(live.left))
 
 
 def require_reach(role: LiveRole, *, seconds: float = 300.0) -> None:

@@ -7,10 +7,10 @@ certificates of authorities made for the purpose.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -21,13 +21,7 @@ from hamlet_core.api.testing.gateway_world import GatewayWorld
 from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing
 from hamlet_core.api.testing.names import LIVE_NAMES
 
-
-class Ways(StrEnum):
-    """What the configuration wants a gateway for."""
-
-    BOTH = "both"
-    IN = "in"
-    OUT = "out"
+Answer = TypeVar("Answer")
 
 
 class HandlessWorld(GatewayWorld):
@@ -68,33 +62,33 @@ class _Stage(GatewayStage):
 
 
 class LiveGateway(LiveRole):
-    """The gateway that the configuration has at `key`, for `ways`; opened in `directory`, the configuration's folder.
+    """The gateway that the configuration has at `key`; opened in `directory`, the configuration's folder.
 
-    Its checks are those of the ways in which it leads calls: a gateway without an ingress is one that leads out
-    alone. One that takes no import is one that leads in alone only where nobody wants more of it.
+    Its checks are those of the ways in which it leads calls, and the report says which it does not: without an
+    ingress it leads out alone, and one that takes no import leads in alone.
     """
 
     suite = "TestGateway"
 
-    def __init__(
-        self, opens: Open, directory: Path, hands: GatewayBackend | None = None, *, key: str, ways: Ways
-    ) -> None:
+    def __init__(self, opens: Open, directory: Path, hands: GatewayBackend | None = None, *, key: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="hamlet-verify-")
         self.backend = hands or HandlessWorld(opens, Path(self._folder.name))
         self.directory = directory
         self.key = key
-        self._ways = ways
 
     def agents(self) -> GatewayAgents:
         """Agents that drive it."""
         return GatewayAgents(self.backend, self.directory, LIVE_NAMES, key=self.key)
 
-    def prepare(self) -> None:
+    def prepare(self) -> Sequence[str]:
         """Ask it which ways it leads."""
-        if not _so(self._leads_in):
+        if not _answer(self._leads_in, otherwise=True):
             self.suite = "TestEgress"
-        elif self._ways is Ways.IN and not _so(self._leads_out):
+            return ["it has no ingress: its checks are those of a gateway that leads calls out alone"]
+        if refused := _answer(self._refused, otherwise=""):
             self.suite = "TestIngress"
+            return [f"it refuses imports ({refused}): its checks are those of a gateway that leads calls in alone"]
+        return ()
 
     def reach(self) -> None:
         """See `LiveRole`."""
@@ -119,13 +113,15 @@ class LiveGateway(LiveRole):
         finally:
             agents.stop_all()
 
-    def _leads_out(self) -> bool:
+    def _refused(self) -> str:
+        """Why it leads no calls out, or nothing."""
         agents, stage, peer = self.agents(), _Stage(), LIVE_NAMES.peer
         try:
             sans = self.backend.sans(peer)
             route = stage.way_out("stock", self.backend.owner(peer, "stock", sans), sans=sans)
             answers = agents.start(peer).gateway_import(routes=[route], keep=frozenset())
-            return not isinstance(answers[route.key], Refused)
+            answer = answers[route.key]
+            return answer.reason if isinstance(answer, Refused) else ""
         finally:
             agents.stop_all()
 
@@ -143,11 +139,11 @@ class LiveGateway(LiveRole):
             agents.stop_all()
 
 
-def _so(asks: Callable[[], bool]) -> bool:
-    """What it answers; True where it raises: the checks of both ways say what is wrong with it."""
+def _answer(asks: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """What it answers, or this where it raises: the checks of both ways say what is wrong with it."""
     try:
         return asks()
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - see above
-        return True
+        return otherwise

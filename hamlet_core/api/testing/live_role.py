@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TypeAlias, TypeVar
 
 import pytest
@@ -33,8 +33,9 @@ class LiveRole(ABC):
     def reach(self) -> None:
         """Ask the adapter for something, so that it raises where its backend is not there."""
 
-    def prepare(self) -> None:  # noqa: B027 - most need none
-        """Find out which checks apply, once nothing of an earlier run is left."""
+    def prepare(self) -> Sequence[str]:
+        """Find out which checks apply, once nothing of an earlier run is left; what the report says of that."""
+        return ()
 
     @abstractmethod
     def tidy(self, *, thoroughly: bool = False) -> Iterator[str]:

@@ -10,6 +10,7 @@ MODULES = tuple(
     f"{__package__}.{name}"
     for name in (
         "agents",
+        "check_rules",
         "contract",
         "coordinator_contract",
         "gateway_contract",

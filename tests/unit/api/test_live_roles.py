@@ -33,7 +33,7 @@ from hamlet_core.api.testing import (
 )
 from hamlet_core.api.testing.live import require_reach
 from hamlet_core.api.testing.live_coordinator import LiveCoordinator
-from hamlet_core.api.testing.live_gateway import LiveGateway, Ways
+from hamlet_core.api.testing.live_gateway import LiveGateway
 from hamlet_core.api.testing.live_registry import LiveRegistry
 from hamlet_core.api.testing.live_role import LiveRole, attempt, within
 from hamlet_core.api.testing.rewritten import MODULES
@@ -168,7 +168,7 @@ def test_where_nobody_may_open_an_adapter_nothing_is_left_behind(tmp_path: Path)
             not_run(needs="the right to read the registry")
 
     barred = Barred(MemoryGateway())
-    gateway = LiveGateway(opens_nothing, tmp_path, barred, key="gateway", ways=Ways.IN)
+    gateway = LiveGateway(opens_nothing, tmp_path, barred, key="gateway")
     gateway.prepare()
     assert gateway.suite == "TestGateway", "the checks of both ways say that they were not run"
     for role in (gateway, LiveRegistry(opens_nothing, tmp_path, BarredRegistry())):
@@ -192,7 +192,7 @@ def gone_gateway(folder: Path) -> LiveRole:
             message = "it is not there"
             raise GatewayUnavailable(message)
 
-    return LiveGateway(opens_nothing, folder, Gone(MemoryGateway()), key="gateway", ways=Ways.BOTH)
+    return LiveGateway(opens_nothing, folder, Gone(MemoryGateway()), key="gateway")
 
 
 def gone_coordinator(folder: Path) -> LiveRole:
