@@ -26,6 +26,7 @@ from hamlet_core.config.load import Loaded
 from hamlet_core.config.problems import ConfigProblems, Problem
 from hamlet_core.config.references import Referenced
 from hamlet_core.config.schema import schema as schema_of
+from hamlet_core.config.schema import undescribed
 from hamlet_core.config.values import Loc
 from hamlet_core.plugins import loader, trial
 from hamlet_core.plugins.options import adapter_options
@@ -120,11 +121,19 @@ def _show(problems: list[Problem]) -> None:
 def schema() -> None:
     """Print the JSON Schema of hamlet.yaml, with the options of the installed adapters.
 
-    Editors complete and check with it; a plugin that cannot be loaded is left out.
+    Editors complete and check with it. A plugin that cannot be loaded is left out, and so is one with an option that
+    no JSON Schema can describe, which is told; `hamlet plugins` says what is wrong with each.
     """
-    kinds = {each.name for each in loader.installed() if "registry" in each.provides and not each.problem}
-    adapters = loader.load(kinds).adapters
-    click.echo(json.dumps(schema_of({kind: adapters[kind].options for kind in sorted(kinds)}), indent=2))
+    options = {}
+    for plugin in loader.installed():
+        for adapter in plugin.adapters:
+            if adapter.role != "registry":
+                continue
+            if fault := undescribed(adapter.options):
+                click.echo(f"plugin {plugin.name!r} of {plugin.distribution} is left out: {fault}", err=True)
+            else:
+                options[adapter.kind] = adapter.options
+    click.echo(json.dumps(schema_of(options), indent=2))
 
 
 @config.command()

@@ -11,6 +11,7 @@ from hamlet_core.api.errors import AdapterError
 from hamlet_core.cli import COMMANDS
 from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import emit, json_option, styled, table
+from hamlet_core.config.schema import undescribed
 from hamlet_core.plugins.loader import PluginInfo, installed
 from hamlet_core.plugins.requirements import unmet
 
@@ -44,10 +45,15 @@ def added_command(name: str) -> click.Command | None:
 
 
 def _judged(info: PluginInfo) -> PluginInfo:
-    """The plugin, and what is wrong with the names of its commands and with what it requires."""
+    """The plugin, and what is wrong with the names of its commands, its options and what it requires."""
     problems = [info.problem] if info.problem else []
     if taken := [repr(command.name) for command in info.commands if command.name in COMMANDS]:
         problems.append(f"it adds {', '.join(taken)}, which hamlet has itself; that one is used")
+    problems += [
+        f"`hamlet config schema` leaves it out: {fault}"
+        for adapter in info.adapters
+        if adapter.role == "registry" and (fault := undescribed(adapter.options))
+    ]
     lacking = [each for each in unmet(info.distribution) if not (each.about_core and each.said in info.problem)]
     return replace(info, problem="; ".join([*problems, *(f"it {each.said} ({each.mend})" for each in lacking)]))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from hamlet_core.api import format_duration
@@ -32,26 +34,22 @@ class _Generator(GenerateJsonSchema):
 def schema(adapter_options: Mapping[str, type[AdapterOptions]]) -> dict[str, Any]:
     """Describe hamlet.yaml (JSON Schema, draft 2020-12).
 
-    `adapter_options` are the options of each adapter kind that a registry may have. A value of any scalar
-    type may also be a reference; text of any form may hold one.
+    `adapter_options` are the options of each adapter kind that a registry may have, and that `undescribed` finds
+    nothing wrong with. A value of any scalar type may also be a reference; text of any form may hold one.
     """
-    models: list[tuple[type[Any], Any]] = [(Config, "validation")]
-    models += [(options, "validation") for options in adapter_options.values()]
-    names, definitions = models_json_schema(models, ref_template="#/$defs/{model}", schema_generator=_Generator)
-    found: dict[str, Any] = definitions["$defs"]
-    top = found.pop(_name(names[Config, "validation"]))
-    kinds = {}
+    top, found = _described(Config, "{model}")
+    kinds = []
     for kind, options in adapter_options.items():
-        own = found[_name(names[options, "validation"])]
-        kinds[f"registry-{kind}"] = {
+        name = f"registry-{kind}"
+        own, others = _described(options, f"{name}.{{model}}")  # what others call the same is another thing
+        found |= others
+        found[name] = {
             **own,
             "title": f"Registry of kind {kind}",
             "properties": {"kind": {"const": kind, "description": "The adapter."}, **own.get("properties", {})},
             "required": ["kind", *own.get("required", [])],
         }
-    for options in set(adapter_options.values()):
-        found.pop(_name(names[options, "validation"]))
-    found |= kinds
+        kinds.append(name)
     if kinds:
         found.pop("Registry")
         each = {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in kinds]}
@@ -62,6 +60,41 @@ def schema(adapter_options: Mapping[str, type[AdapterOptions]]) -> dict[str, Any
         "Reference": _REFERENCE,
     }
     return described
+
+
+def undescribed(options: type[AdapterOptions]) -> str:
+    """Which option of the model no JSON Schema can describe, and why; an empty string where all can be."""
+    mend = "its author gives it a type that JSON has, or says by pydantic.WithJsonSchema what it takes"
+    try:
+        _described(options, "{model}")
+    except Exception as error:  # noqa: BLE001 - types of others describe themselves by code of their own
+        why = _on_one_line(error)
+    else:
+        return ""
+    for name, field in options.model_fields.items():
+        alone: Any = {name: (field.annotation, field)}
+        try:
+            _described(create_model(options.__name__, __config__=options.model_config, **alone), "{model}")
+        except Exception as error:  # noqa: BLE001 - as above
+            return f"no JSON Schema can describe the option {name!r}: {_on_one_line(error)} ({mend})"
+    return f"no JSON Schema can describe the options: {why}"
+
+
+def _on_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _described(model: type[BaseModel], template: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of a model, and of the models in it by their names, in which {model} of `template` is their own."""
+    names, schemas = models_json_schema(
+        [(model, "validation")], ref_template=f"#/$defs/{template}", schema_generator=_Generator
+    )
+    found = {template.format(model=name): each for name, each in schemas["$defs"].items()}
+    name = _name(names[model, "validation"])
+    own = found[name]
+    if f'"#/$defs/{name}"' not in json.dumps(found):  # a model may hold others of its kind
+        del found[name]
+    return own, found
 
 
 def _name(reference: Mapping[str, str]) -> str:

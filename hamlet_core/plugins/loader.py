@@ -45,14 +45,15 @@ _OLDEST = 1
 class PluginInfo:
     """One entry point of the group `hamlet`: what it provides, or why it, or a part of it, cannot be used.
 
-    `provides` lists roles (`registry`, `gateway`, `coordinator`), `wrappers` and `commands`, which `commands`
-    has; `problem` is an empty string where there is none.
+    `provides` lists roles (`registry`, `gateway`, `coordinator`), `wrappers` and `commands`; the roles are those
+    of `adapters`, and `commands` has the commands. `problem` is an empty string where there is none.
     """
 
     name: str
     distribution: str
     version: str
     provides: tuple[str, ...] = ()
+    adapters: tuple[AdapterType, ...] = ()
     commands: tuple[click.Command, ...] = ()
     summary: str = ""
     problem: str = ""
@@ -133,6 +134,7 @@ def _named(name: str, found: Sequence[Found]) -> list[Found]:
 def _describe(each: Found, namesakes: Sequence[Found]) -> PluginInfo:
     manager = _new_manager()
     provides: list[str] = []
+    types: list[AdapterType] = []
     commands: tuple[click.Command, ...] = ()
     summary = problem = ""
     try:
@@ -152,6 +154,7 @@ def _describe(each: Found, namesakes: Sequence[Found]) -> PluginInfo:
         distribution=each.distribution,
         version=each.version,
         provides=tuple(provides),
+        adapters=tuple(types),
         commands=commands,
         summary=summary,
         problem=problem,

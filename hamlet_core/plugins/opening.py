@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Wrapped
+from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, Wrapped, in_words
 from hamlet_core.config.driven import Coordinator, Egress, Gateway, Registry
 from hamlet_core.config.problems import dotted
 from hamlet_core.config.values import Loc
@@ -70,18 +70,15 @@ def validate_options(
         options = adapter_type.options.model_validate(given)
     except ValidationError as error:
         faults = [
-            (dotted((*loc, *detail["loc"])), detail["type"], detail["msg"])
-            for detail in error.errors(include_url=False, include_input=False, include_context=False)
+            f"{dotted((*loc, *detail['loc']))}: {in_words(detail)[0]}"
+            for detail in error.errors(include_url=False, include_input=False)
         ]
     else:
         anchored: AdapterOptions = _anchor(options, directory)
         return anchored
     # Outside the handler, so that no traceback shows pydantic's own error, which quotes values.
-    message = "; ".join(
-        f"{key}: {'unknown key' if kind == 'extra_forbidden' else said}" for key, kind, said in faults
-    )
     known = ", ".join(adapter_type.options.model_fields) or "none"
-    raise ConfigError(message, mend=f"options of kind {adapter_type.kind!r}: {known}")
+    raise ConfigError("; ".join(faults), mend=f"options of kind {adapter_type.kind!r}: {known}")
 
 
 def _anchor(value: Any, directory: Path) -> Any:

@@ -5,14 +5,17 @@ It opens no adapter.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hamlet_core.api import AdapterOptions, AdapterType, HamletError
-from hamlet_core.config.driven import Coordinator, Egress, Gateway
+from hamlet_core.api import AdapterError, AdapterOptions, AdapterType, HamletError
+from hamlet_core.config.driven import Coordinator, Egress, Gateway, Registry
 from hamlet_core.config.load import Loaded
 from hamlet_core.config.problems import ConfigProblems, Problem
+from hamlet_core.config.values import Loc
 from hamlet_core.plugins import loader
+from hamlet_core.plugins.attribution import FAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,7 @@ def adapter_options(loaded: Loaded) -> Options:
     for name, registry in loaded.config.registries.items():
         try:
             adapter = loader.load([registry.kind]).adapters[registry.kind]
-            options[name] = loaded.options(("registries", name), registry.options, adapter.options)
+            options[name] = _read(loaded, ("registries", name), registry, adapter)
         except ConfigProblems as error:
             problems += error.problems
         except HamletError as error:
@@ -51,7 +54,7 @@ def adapter_options(loaded: Loaded) -> Options:
         if section is None:
             continue
         try:
-            beside[key] = loaded.options((key,), section.options, _beside(section).options)
+            beside[key] = _read(loaded, (key,), section, _beside(section))
         except ConfigProblems as error:
             problems += error.problems
         except HamletError as error:
@@ -69,6 +72,21 @@ def adapter_options(loaded: Loaded) -> Options:
         egress=beside.get("egress"),
         coordinator=beside.get("coordinator"),
     )
+
+
+def _read(
+    loaded: Loaded, loc: Loc, section: Registry | Gateway | Egress | Coordinator, adapter: AdapterType
+) -> AdapterOptions:
+    """The options of one section. Raises `ConfigProblems`, and `AdapterError` where the model itself fails."""
+    try:
+        return loaded.options(loc, section.options, adapter.options)
+    except HamletError:
+        raise
+    except Exception as error:  # a validator of the model's may raise anything
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename}, line {last.lineno}"  # what it says may quote a secret
+        message = f"the model of its options fails with {type(error).__name__} in {where}"
+        raise AdapterError(message, mend=FAULT) from error
 
 
 def _beside(section: Gateway | Egress | Coordinator) -> AdapterType:

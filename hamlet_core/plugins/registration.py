@@ -11,7 +11,7 @@ import pluggy
 
 from hamlet_core.api import AdapterError
 from hamlet_core.plugins import newer
-from hamlet_core.plugins.discovery import one_line
+from hamlet_core.plugins.discovery import cause
 
 
 def register(
@@ -28,8 +28,9 @@ def register(
         manager.register(plugin, name)
         manager.check_pending()
     except Exception as error:
-        misfits = list(_misfits(manager, plugin))
-        said = "; ".join(str(each) for each in misfits) or one_line(str(error)) or type(error).__name__
+        # What else it raises is the plugin's own, and would come again: one whose attributes cannot be looked at.
+        misfits = list(_misfits(manager, plugin)) if isinstance(error, pluggy.PluginValidationError) else []
+        said = "; ".join(str(each) for each in misfits) or cause(error)
         _forget(manager, name)
         message = f"{described} does not fit the hooks of Hamlet: {said}"
         mend = "the page Hooks of the documentation (docs/hooks.md) has every hook and its arguments"

@@ -113,6 +113,10 @@ BROKEN = {
         "gives defaults to adapter of hamlet_wrappers",
     ),
     "it has no hook": ("def hamlet_adapters():\n        return []", "implements no hook"),
+    "it cannot be looked at": (
+        "def __dir__():\n        raise RuntimeError('lazy')",
+        "does not fit the hooks of Hamlet: RuntimeError: lazy",
+    ),
     "its hook fails": (
         """
         from hamlet_core.api import hookimpl

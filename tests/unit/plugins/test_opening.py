@@ -107,10 +107,13 @@ def test_paths_are_relative_to_the_configuration_file_however_deep():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({}, "registries.west.path: Field required"),
+        ({}, "registries.west.path: this key is required"),
         ({"path": "mesh", "pth": 1}, "registries.west.pth: unknown key"),
-        ({"path": "mesh", "tls": [{"ca": "a"}, {}]}, "registries.west.tls[1].ca: Field required"),
-        ({"retries": "many"}, "registries.west.path: Field required; registries.west.retries: Input should be"),
+        ({"path": "mesh", "tls": [{"ca": "a"}, {}]}, "registries.west.tls[1].ca: this key is required"),
+        (
+            {"retries": "many"},
+            "registries.west.path: this key is required; registries.west.retries: must be a whole number",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_by_its_key(options, sentence):
@@ -176,5 +179,5 @@ def test_a_gateway_that_cannot_be_opened_is_named_by_its_key():
 
     with pytest.raises(AdapterError, match=r"egress \(sample\): OSError: no"):
         open_gateway("egress", Egress(kind="sample", path="x"), plugins(opened), CONTEXT)
-    with pytest.raises(ConfigError, match=r"gateway\.path: Field required"):
+    with pytest.raises(ConfigError, match=r"gateway\.path: this key is required"):
         open_gateway("gateway", Gateway(kind="sample"), plugins(opened), CONTEXT)
