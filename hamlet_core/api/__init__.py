@@ -66,6 +66,7 @@ from hamlet_core.api.model import (
     StandingImport,
 )
 from hamlet_core.api.values import Duration, format_duration, parse_duration
+from hamlet_core.api.wording import in_words
 
 __all__ = [
     "API_VERSION",
@@ -120,6 +121,7 @@ __all__ = [
     "WriteImport",
     "format_duration",
     "hookimpl",
+    "in_words",
     "lead_by_renewing",
     "parse_duration",
 ]

@@ -26,10 +26,10 @@ def parse_duration(value: object) -> object:
         raise ValueError(message)
     if not isinstance(value, str):
         return value
-    parts = _DURATION.findall(value)
     try:
         if _NUMBER.fullmatch(value):
             return timedelta(seconds=float(value))
+        parts = _DURATION.findall(value)
         if parts and "".join(number + unit for number, unit in parts) == value:
             return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
     except OverflowError as error:

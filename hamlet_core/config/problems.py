@@ -9,40 +9,16 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hamlet_core.api import format_duration
+from hamlet_core.api import in_words
 from hamlet_core.api.errors import ConfigError
+from hamlet_core.api.wording import SENTENCES
 from hamlet_core.config.keys import allowed_keys, description
 from hamlet_core.config.references import Referenced
 from hamlet_core.config.values import Inconsistent, Loc
-
-_WITHOUT_VALUE = frozenset(
-    {
-        "bool_parsing", "bool_type", "dict_type", "float_parsing", "float_type", "greater_than",
-        "greater_than_equal", "int_from_float", "int_parsing", "int_type", "less_than", "less_than_equal",
-        "list_type", "literal_error", "string_too_long", "string_too_short", "timezone_aware", "too_short",
-        "tuple_type",
-    }
-)  # fmt: skip
-"""Errors of pydantic whose message has nothing of the value in it."""
-
-_WORDS = {
-    "dict_type": ("must be keys and values", "write them below it"),
-    "model_type": ("must be keys and values", "write them below it"),
-    "float_parsing": ("must be a number", ""),
-    "int_parsing": ("must be a whole number", ""),
-    "path_type": ("must be a path", "put it in quotes"),
-    "string_type": ("must be text", "put it in quotes"),
-    "timezone_aware": ("must have a zone", "write for example 2026-03-01T08:00:00Z"),
-    "too_short": ("must not be empty", ""),
-    "tuple_type": ("must be a list", "write for example [a, b]"),
-}
-"""What pydantic calls by the names of Python, in the words of the file: the message and the mend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,21 +102,15 @@ class Places:
             for within, message in cause.problems:
                 yield (*loc, *within), self._masked(message, loc), ""
             return
-        if kind == "missing":
-            yield loc, "this key is required", description(model, loc[len(at) :])
-            return
-        if kind == "extra_forbidden":
-            yield loc, "unknown key", _suggestion(str(loc[-1]), allowed_keys(model, loc[len(at) : -1]))
-            return
         reference = self.references.get(loc)
-        if reference is not None and kind not in _WITHOUT_VALUE:
+        if reference is not None and kind not in SENTENCES:
             yield loc, f"what {reference.reference} stands for is not right here", description(model, loc[len(at) :])
             return
-        message, mend = _WORDS.get(kind, ("", ""))
-        if not message:
-            message = str(cause) if kind == "value_error" else _lowered(_in_our_units(details["msg"]))
-        if not at and reference is None and kind in _WITHOUT_VALUE:
-            message += _given(details["input"])
+        message, mend = in_words(details, quote=not at and reference is None)
+        if kind == "missing":
+            mend = description(model, loc[len(at) :])
+        elif kind == "extra_forbidden":
+            mend = _suggestion(str(loc[-1]), allowed_keys(model, loc[len(at) : -1]))
         yield loc, self._masked(message, loc), mend
 
     def _in_file(self, at: Loc, found: Loc, *, keep_last: bool) -> Loc:
@@ -164,22 +134,3 @@ def _suggestion(key: str, allowed: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(key.lower(), allowed, n=1)
     start = f"did you mean {close[0]}? " if close else ""
     return f"{start}allowed here: {', '.join(allowed)}"
-
-
-def _in_our_units(message: str) -> str:
-    """The message, with a duration that is its limit as hamlet.yaml writes it: pydantic puts its `repr` there."""
-
-    def written(found: re.Match[str]) -> str:
-        parts = {unit: int(number) for unit, number in re.findall(r"(\w+)=(\d+)", found[1])}
-        return format_duration(timedelta(**parts))
-
-    return re.sub(r"datetime\.timedelta\(([^)]*)\)", written, message)
-
-
-def _lowered(message: str) -> str:
-    return (message[:1].lower() + message[1:]).replace("input should be", "must be")
-
-
-def _given(value: Any) -> str:
-    """The value that was refused, where it is short and plain."""
-    return f", not {value!r}" if isinstance(value, (str, int, float)) and len(str(value)) <= 80 else ""

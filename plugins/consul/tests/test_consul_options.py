@@ -51,7 +51,7 @@ def test_a_wrong_option_is_refused_and_named(given: dict[str, Any], says: str) -
     ("given", "says"),
     [
         ("wait: 0s", "registries.main.wait: must be greater than 0s"),
-        ("timeout: 25h", "registries.main.timeout: must be less than or equal to 1d"),
+        ("timeout: 25h", "registries.main.timeout: must be at most 1d"),
         ("wait: soon", "registries.main.wait: 'soon' is no duration: write for example 30s"),
         ("adress: x", "registries.main.adress: unknown key"),
     ],

@@ -72,20 +72,20 @@ def test_a_single_port_is_named_after_its_protocol():
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("name: a\nport: 70000\n", ["f.yaml:2: port: Input should be less than or equal to 65535"]),
-        ("name: a\nport: '80'\n", ["f.yaml:2: port: Input should be a valid integer"]),
+        ("name: a\nport: 70000\n", ["f.yaml:2: port: must be at most 65535, not 70000"]),
+        ("name: a\nport: '80'\n", ["f.yaml:2: port: must be a whole number, not '80'"]),
         ("name: a\nport: 80\nprot: TCP\n", ["f.yaml:3: prot: unknown key; known are name, port, protocol, ports"]),
-        ("port: 80\n", ["f.yaml:1: name: Field required"]),
+        ("port: 80\n", ["f.yaml:1: name: this key is required"]),
         ("name: a\n", ["f.yaml:1: give either `port` (and `protocol`) or `ports`"]),
         ("name: Orders\nport: 1\n", ["f.yaml:1: name: 'Orders' must be lower-case letters"]),
-        ("name: a\nport: 1\nprotocol: UDP\n", ["f.yaml:3: protocol: Input should be 'HTTP', 'HTTPS'"]),
+        ("name: a\nport: 1\nprotocol: UDP\n", ["f.yaml:3: protocol: must be 'HTTP', 'HTTPS'"]),
         (
             "name: a\nport: 1\nlabels:\n  version: 1.10\n",
-            ["f.yaml:4: labels.version: must be text: put it in quotes"],
+            ["f.yaml:4: labels.version: must be text, not 1.1: put it in quotes"],
         ),
         (
             "- name: a\n  port: 1\n- name: b\n  port: 2\n  endpoints:\n    - address: 10.0.0.1\n      prt: 1\n",
-            ["f.yaml:6: [1].endpoints[0].port: Field required", "f.yaml:7: [1].endpoints[0].prt: unknown key"],
+            ["f.yaml:6: [1].endpoints[0].port: this key is required", "f.yaml:7: [1].endpoints[0].prt: unknown key"],
         ),
         (
             "name: a\nport: 1\n---\nname: b\nport: 2\nendpoints:\n- {address: 'no such', port: 1}\n",
@@ -101,7 +101,7 @@ def test_a_single_port_is_named_after_its_protocol():
         ("name: a\nname: b\n", ["f.yaml:2: no YAML: while constructing a mapping, found duplicate key"]),
         ("name: [a\n", ["f.yaml:2: no YAML: "]),
         ("name: !!python/object:os.system a\nport: 1\n", ["f.yaml:1: no YAML: could not determine a constructor"]),
-        ("just text\n", ["f.yaml:1: Input should be a valid dictionary"]),
+        ("just text\n", ["f.yaml:1: must be keys and values, not 'just text': write them below it"]),
         ("", ["f.yaml: it is empty; delete it to withdraw its services, or write []"]),
         ("---\n# nothing\n", ["f.yaml: it is empty"]),
     ],
@@ -119,7 +119,7 @@ def test_a_malformed_file_is_told_by_line_and_field(text, problems):
     ("text", "problem"),
     [
         (b'{"name": "a",\n "port": }', "f.json:2: no JSON: Expecting value"),
-        (b'{"name": "a",\n "port": 0}', "f.json:2: port: Input should be greater than or equal to 1"),
+        (b'{"name": "a",\n "port": 0}', "f.json:2: port: must be at least 1, not 0"),
         (b"", "f.json: it is empty"),
         (b'{\n"name": "\xff"}', "f.json:2: it is not UTF-8 text"),
     ],

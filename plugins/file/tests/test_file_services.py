@@ -137,6 +137,30 @@ def test_a_file_that_never_was_good_hides_no_other(folder, start, watch):
     ]
 
 
+def test_what_counts_until_a_file_is_corrected_is_told(folder, start, watch):
+    folder.put("a.yaml", good("orders"))
+    folder.put("b.yaml", good("orders"))
+    folder.put("emptied.yaml", "[]\n")
+    agent = start()
+    with structlog.testing.capture_logs() as logs:
+        watching = watch(agent)
+        watching.until(len, PATIENCE)
+        folder.put("a.yaml", BROKEN)
+        folder.put("emptied.yaml", BROKEN)
+        folder.put("new.yaml", BROKEN)
+        folder.put("mail.yaml", good("mail"))
+        watching.until(lambda state: "mail" in state, PATIENCE)
+    told = {each.subject: each.mend for each in agent.registry_check() if each.severity is Severity.ERROR}
+    assert told == {
+        "services/a.yaml": "correct the file; until then what it said last counts",
+        "services/b.yaml": "correct the file; until then the other one counts",
+        "services/emptied.yaml": "correct the file; until then what it said last counts",
+        "services/new.yaml": "correct the file; until then it counts as no service",
+    }
+    logged = {log["problem"].partition(":")[0]: log["until_then"] for log in logs if "problem" in log}
+    assert logged == {file: mend.removeprefix("correct the file; until then ") for file, mend in told.items()}
+
+
 def test_a_link_to_nothing_withdraws_nothing(folder, start, watch):
     target = folder.mesh / "orders"
     target.write_text(good("orders"))

@@ -105,7 +105,7 @@ def test_every_problem_is_reported_at_once_by_line_with_its_mend(write: Any) -> 
             "'West' is no domain name: lower-case labels of letters, digits and hyphens, joined by dots",
             "",
         ),
-        (":9", "listen", "must be text", "put it in quotes"),
+        (":9", "listen", "must be text, not 8008", "put it in quotes"),
         (
             ":12",
             "publish[0].until",

@@ -12,18 +12,22 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from hamlet_core.api import LocalService
+from hamlet_core.api import LocalService, in_words
 from hamlet_file.schema import ServiceEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something wrong in a file; `line` counts from 1, and is 0 where it is about the whole file."""
+    """Something wrong in a file; `line` counts from 1, and is 0 where it is about the whole file.
+
+    `until` says what counts until it is mended, where that is known.
+    """
 
     file: str
     line: int = 0
     field: str = ""
     message: str
+    until: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -98,13 +102,11 @@ def _explain(file: str, text: str, document: int, start: tuple[int, ...], error:
     problems = []
     for detail in error.errors(include_url=False):
         loc = (*start, *detail["loc"])
-        message = str(detail["msg"]).removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden":
-            message = (
-                f"unknown key; known are {', '.join(ServiceEntry.model_fields)}" if len(loc) <= 2 else "unknown key"
-            )
-        elif detail["type"] == "string_type":
-            message = "must be text: put it in quotes"
+        message, mend = in_words(detail, quote=True)
+        if detail["type"] == "extra_forbidden" and len(loc) <= 2:
+            message = f"unknown key; known are {', '.join(ServiceEntry.model_fields)}"
+        elif mend:
+            message += f": {mend}"
         problems.append(Problem(file=file, line=_line(root, loc), field=_dotted(loc), message=message))
     return problems
 

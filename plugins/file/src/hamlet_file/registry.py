@@ -124,7 +124,7 @@ class FileRegistry:
         summary = f"{len(files.services)} services in {files.count} files"
         findings = [Finding(subject=str(files.folder), severity=Severity.OK, message=summary)]
         for problem in files.problems:
-            mend = "correct the file; until then what it said last counts"
+            mend = f"correct the file; until then {problem.until}"
             findings.append(Finding(subject=problem.file, severity=Severity.ERROR, message=str(problem), mend=mend))
         if holder:
             message = f"another agent ({holder}) writes this folder; this one only publishes from it"
@@ -146,7 +146,7 @@ class FileRegistry:
         self._services.scan(touched)
         for problem in self._services.problems:
             if problem not in known:
-                _log.warning("service file refused; what it said last counts", problem=str(problem))
+                _log.warning("service file refused", problem=str(problem), until_then=problem.until)
 
     def _next(self, events: Iterator[set[watchfiles.main.FileChange]]) -> set[str] | None:
         """The names of files with events, an empty set when there were none for a while, None at the end."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -23,10 +23,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """One file: how it looked on disk, the services that count, and why they are not the newest."""
+    """One file: how it looked on disk, the services that count, and why they are not the newest.
+
+    `services` is None for a file of which no good version is known.
+    """
 
     signature: tuple[int, ...]
-    services: tuple[LocalService, ...]
+    services: tuple[LocalService, ...] | None
     problems: tuple[Problem, ...] = ()
 
 
@@ -100,8 +103,11 @@ class ServiceFiles:
             if remember:
                 self._remember(name, content)
             return _File(signature=signature, services=services)
-        services = known.services if known is not None else self._recall(name)
-        return _File(signature=signature, services=services, problems=problems)
+        kept = known.services if known is not None else self._recall(name)
+        until = "it counts as no service" if kept is None else "what it said last counts"
+        return _File(
+            signature=signature, services=kept, problems=tuple(replace(each, until=until) for each in problems)
+        )
 
     def _remember(self, name: str, content: bytes) -> None:
         path = self._last_good / name
@@ -112,16 +118,16 @@ class ServiceFiles:
         except OSError as error:
             _log.warning("last good version not kept", file=str(path), error=str(error))
 
-    def _recall(self, name: str) -> tuple[LocalService, ...]:
-        """The services of a file whose good version this process never saw."""
+    def _recall(self, name: str) -> tuple[LocalService, ...] | None:
+        """The services of a file whose good version this process never saw; None where there is none."""
         path = self._last_good / name
         try:
             return parse(str(path), path.read_bytes())
         except FileNotFoundError:
-            return ()  # it never was good
+            return None  # it never was good
         except (OSError, Malformed) as error:
             _log.error("last good version unusable", file=str(path), error=str(error))
-            return ()
+            return None
 
     def _forget_all_but(self, files: Collection[str]) -> None:
         try:
@@ -138,12 +144,13 @@ class ServiceFiles:
         problems: list[Problem] = []
         for name, file in self._files.items():
             problems += file.problems
-            for service in file.services:
+            for service in file.services or ():
                 if service.name in services:
                     message = (
                         f"{service.name!r} is in services/{holder[service.name]} already, which counts: rename one"
                     )
-                    problems.append(Problem(file=f"services/{name}", field="name", message=message))
+                    until = "the other one counts"
+                    problems.append(Problem(file=f"services/{name}", field="name", message=message, until=until))
                     continue
                 services[service.name] = service
                 holder[service.name] = name
