@@ -45,7 +45,10 @@ def parse(text: str, name: str) -> Document:
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         # The library's own message quotes the line, which may hold a secret; its `problem` does not.
         what = "; ".join(part for part in (error.problem, error.context) if part)
-        problem = Problem(where=place, key="", message=f"not YAML: {what}", mend="check indentation and quotes")
+        # Within braces and brackets YAML takes the brace of a reference for one of its own.
+        reference = mark is not None and text[mark.index - 1 : mark.index + 1] == "${"
+        mend = 'put the reference in quotes: "${NAME}"' if reference else "check indentation and quotes"
+        problem = Problem(where=place, key="", message=f"not YAML: {what}", mend=mend)
         raise ConfigProblems((problem,)) from None
     except YAMLError as error:
         what = str(getattr(error, "reason", "")) or "it cannot be read"

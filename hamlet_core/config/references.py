@@ -84,17 +84,17 @@ def _contents(path: Path, reference: str) -> str:
     try:
         if not path.is_file():
             message = f"{reference}: there is no file{shown}"
-            raise BrokenReference(message)
+            raise BrokenReference(message, mend="write the value there, for the agent's user to read")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             message = f"{reference}: the file is larger than {MAX_FILE_BYTES} bytes"
-            raise BrokenReference(message)
+            raise BrokenReference(message, mend="name a file that holds the value alone")
         return content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         # The error itself holds the content.
         message = f"{reference}: the file is not UTF-8 text"
-        raise BrokenReference(message) from None
+        raise BrokenReference(message, mend="name a file that holds the value alone") from None
     except OSError as error:
         message = f"{reference}: the file{shown} cannot be read: {error.strerror}"
-        raise BrokenReference(message) from error
+        raise BrokenReference(message, mend="let the agent's user read it") from error

@@ -170,6 +170,22 @@ def test_what_contradicts_another_section_is_reported_where_it_stands(write: Any
     assert _problems(write(text)) == [(":13", "peers.east.spiffe_id", message, "")]
 
 
+@pytest.mark.parametrize(
+    ("line", "mend"),
+    [
+        ("admin: {socket: ${DIR}/a}", 'put the reference in quotes: "${NAME}"'),
+        ("plugins: [a, ${NAME:-b}]", 'put the reference in quotes: "${NAME}"'),
+        ("log: {\n  level: debug,\n  format: x${A}\n}", 'put the reference in quotes: "${NAME}"'),
+        ("admin: {socket: '${DIR}/a'", "check indentation and quotes"),
+        ("admin: {socket: a} # ${DIR}\nlog: }", "check indentation and quotes"),
+    ],
+)
+def test_a_reference_within_braces_is_told_to_want_quotes(write: Any, line: str, mend: str) -> None:
+    ((_, _, message, found),) = _problems(write(f"{GOOD}{line}\n"))
+    assert message.startswith("not YAML: ")
+    assert found == mend
+
+
 NOT_YAML = [
     ("mesh:\n  name: [a\n", ":3:1", "not YAML: "),
     ("mesh: a: b\n", ":1:8", "not YAML: mapping values are not allowed here"),
@@ -245,12 +261,24 @@ BROKEN_REFERENCES = [
     ("${NOBODY}", "the environment variable NOBODY is not set", "set it, or write ${NOBODY:-default}"),
     ("a${", "'${' is no reference", "write ${NAME} or ${NAME:-default}, and $${ for a literal ${"),
     ("${a b}", "'${a b}' is no reference", "write ${NAME} or ${NAME:-default}, and $${ for a literal ${"),
-    ("file:nowhere", "file:nowhere: there is no file {dir}/nowhere", ""),
-    ("file:", "file:: there is no file {dir}", ""),
-    ("file:${SECRET}", "file:${SECRET}: there is no file", ""),
-    ("file:large", f"file:large: the file is larger than {MAX_FILE_BYTES} bytes", ""),
-    ("file:latin", "file:latin: the file is not UTF-8 text", ""),
-    ("file:locked/x", "file:locked/x: there is no file {dir}/locked/x", ""),
+    (
+        "file:nowhere",
+        "file:nowhere: there is no file {dir}/nowhere",
+        "write the value there, for the agent's user to read",
+    ),
+    ("file:", "file:: there is no file {dir}", "write the value there, for the agent's user to read"),
+    ("file:${SECRET}", "file:${SECRET}: there is no file", "write the value there, for the agent's user to read"),
+    (
+        "file:large",
+        f"file:large: the file is larger than {MAX_FILE_BYTES} bytes",
+        "name a file that holds the value alone",
+    ),
+    ("file:latin", "file:latin: the file is not UTF-8 text", "name a file that holds the value alone"),
+    (
+        "file:locked/x",
+        "file:locked/x: there is no file {dir}/locked/x",
+        "write the value there, for the agent's user to read",
+    ),
 ]
 
 
