@@ -17,7 +17,8 @@ import pytest
 from hamlet_core.api import GatewayUnavailable, Refused, Severity, Stop
 from hamlet_core.api.testing.gateway_backend import GatewayBackend
 from hamlet_core.api.testing.gateway_stage import GatewayAgents, GatewayStage, ingress_of, told_of, word
-from hamlet_core.api.testing.leaks import grown, held
+from hamlet_core.api.testing.in_time import Late, in_time
+from hamlet_core.api.testing.leaks import require_nothing_left
 
 LIVES = 5
 """Agents that come and go, to see what each leaves behind."""
@@ -28,27 +29,34 @@ class EveryGatewayRules(GatewayStage):
 
     @pytest.mark.parametrize("when", ["while it waits", "before it begins"])
     def test_g3_a_watch_ends_when_told_to(self, agents: GatewayAgents, when: str) -> None:
-        agent, stop, seen = agents.start(self.names.peer), Stop(), threading.Event()
-        errors: list[BaseException] = []
-        if when == "before it begins":
-            stop.set()
+        agent = agents.start(self.names.peer)
 
-        def watch() -> None:
-            try:
-                for _ in agent.gateway_ingress(stop=stop):
+        def attempt() -> None:
+            stop, seen = Stop(), threading.Event()
+            errors: list[BaseException] = []
+            if when == "before it begins":
+                stop.set()
+
+            def watch() -> None:
+                try:
+                    for _ in agent.gateway_ingress(stop=stop):
+                        seen.set()
+                except BaseException as error:  # noqa: BLE001 - looked at below
+                    errors.append(error)
                     seen.set()
-            except BaseException as error:  # noqa: BLE001 - looked at below
-                errors.append(error)
-                seen.set()
 
-        thread = threading.Thread(target=watch, name="contract-ingress", daemon=True)
-        thread.start()
-        if when == "while it waits":
-            assert seen.wait(self.deadline)
-            stop.set()
-        thread.join(self.stop_deadline)
-        assert not thread.is_alive(), f"the watch goes on {self.stop_deadline:g} s after it was stopped"
-        assert errors == []
+            thread = threading.Thread(target=watch, name="contract-ingress", daemon=True)
+            thread.start()
+            if when == "while it waits":
+                assert seen.wait(self.deadline)
+                stop.set()
+            thread.join(self.stop_deadline)
+            if thread.is_alive():
+                message = f"the watch goes on {self.stop_deadline:g} s after it was stopped"
+                raise Late(message)
+            assert errors == []
+
+        in_time(attempt)
 
     def test_g3_an_agent_that_is_closed_leaves_no_thread_and_no_socket(
         self, backend: GatewayBackend, agents: GatewayAgents
@@ -64,11 +72,12 @@ class EveryGatewayRules(GatewayStage):
             agent.gateway_import(routes=[outward], keep=frozenset())
             agents.stop(agent)
 
+        def lives() -> None:
+            for _ in range(LIVES):
+                live()
+
         live()  # what a library keeps for good is there now
-        before = held()
-        for _ in range(LIVES):
-            live()
-        assert grown(before, LIVES, self.stop_deadline) == {}, f"left behind after {LIVES} agents came and went"
+        require_nothing_left(lives, LIVES, self.stop_deadline, f"{LIVES} agents that came and went")
 
     def test_g10_a_gateway_that_cannot_be_reached_is_a_finding(
         self, backend: GatewayBackend, agents: GatewayAgents

@@ -6,7 +6,10 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+from hamlet_core.api.testing.in_time import Late, in_time
 
 _DESCRIPTORS = Path("/dev/fd")
 _LOOK = 0.02
@@ -23,6 +26,22 @@ def held() -> Counter[str]:
                 continue  # it was the one that listed the others, or has been closed since
             found[f"descriptors ({target.partition(':')[0]})" if ":" in target else "descriptors (file)"] += 1
     return found
+
+
+def require_nothing_left(live: Callable[[], None], times: int, seconds: float, who: str) -> None:
+    """Require that `live`, which does something `times` times, leaves nothing behind each time.
+
+    What is gone within `seconds` is not left behind. `who` ends the sentence that says it.
+    """
+
+    def attempt() -> None:
+        before = held()
+        live()
+        if left := grown(before, times, seconds):
+            message = f"left behind by {who}: {left}"
+            raise Late(message)
+
+    in_time(attempt)
 
 
 def grown(before: Counter[str], times: int, seconds: float) -> dict[str, int]:

@@ -27,10 +27,14 @@ from hamlet_core.api import (
 )
 from hamlet_core.api.testing.agents import Agents, apply, digests_of, write
 from hamlet_core.api.testing.backend import RegistryBackend
-from hamlet_core.api.testing.leaks import grown, held
+from hamlet_core.api.testing.in_time import Late, in_time
+from hamlet_core.api.testing.leaks import require_nothing_left
 from hamlet_core.api.testing.left_out import does_not_apply
 from hamlet_core.api.testing.stage import RegistryStage
 from hamlet_core.api.testing.watching import Watching
+
+LIVES = 5
+"""Agents that come and go, to see what each leaves behind."""
 
 
 class WatchRules(RegistryStage):
@@ -90,7 +94,7 @@ class WatchRules(RegistryStage):
         agent = agents.start()
         first = agents.watch(agent)
         first.until(lambda _: True, self.deadline)
-        first.end(self.stop_deadline)
+        first.end(self.deadline)
         name = backend.add_local(self.local("orders"))
         second = agents.watch(agent)
         second.until(lambda _: True, self.deadline)
@@ -281,20 +285,28 @@ class WatchRules(RegistryStage):
         agent = agents.start()
         first = agents.watch(agent)
         first.until(lambda _: True, self.deadline)
-        first.end(self.stop_deadline)  # whatever a first watch sets up for good is there now
-        before = set(threading.enumerate())
-        watching = agents.watch(agent)
-        watching.until(lambda _: True, self.deadline)
-        watching.end(self.stop_deadline)
-        for thread in set(threading.enumerate()) - before:
-            thread.join(self.stop_deadline)
-            assert not thread.is_alive(), f"the watch left {thread.name} behind"
+        first.end(self.deadline)  # whatever a first watch sets up for good is there now
+
+        def watch() -> None:
+            before = set(threading.enumerate())
+            watching = agents.watch(agent)
+            watching.until(lambda _: True, self.deadline)
+            watching.end(self.stop_deadline)
+            for thread in set(threading.enumerate()) - before:
+                thread.join(self.stop_deadline)
+                if thread.is_alive():
+                    message = f"the watch left {thread.name} behind"
+                    raise Late(message)
+
+        in_time(watch)
 
     def test_r4_a_watch_that_is_told_to_stop_before_it_begins_ends(self, agents: Agents) -> None:
-        stop = Stop()
-        stop.set()
-        watching = Watching(agents.start(), stop=stop)
-        watching.end(self.stop_deadline)
+        def watch() -> None:
+            stop = Stop()
+            stop.set()
+            Watching(agents.start(), stop=stop).end(self.stop_deadline)
+
+        in_time(watch)
 
     def test_r4_a_watch_that_an_outage_ends_leaves_no_thread_and_no_socket(
         self, backend: RegistryBackend, agents: Agents
@@ -308,12 +320,10 @@ class WatchRules(RegistryStage):
             with backend.outage():
                 for watching in watches:
                     if watching.settled(lambda _: False, self.deadline):
-                        watching.end(self.stop_deadline)  # that it goes on is for R3
+                        watching.end(self.deadline)  # that it goes on is for R3
 
         live()  # what an agent or a library keeps for good is there now
-        before = held()
-        live()
-        assert grown(before, len(several), self.stop_deadline) == {}, f"left behind by {len(several)} watches"
+        require_nothing_left(live, len(several), self.stop_deadline, f"{len(several)} watches")
 
     def test_r4_an_agent_that_is_closed_leaves_no_thread_and_no_socket(self, agents: Agents) -> None:
         def live() -> None:
@@ -322,15 +332,15 @@ class WatchRules(RegistryStage):
             watching.until(lambda _: True, self.deadline)
             write(agent, self.imported("stock"))
             digests_of(agent)
-            watching.end(self.stop_deadline)
+            watching.end(self.deadline)
             agents.stop(agent)
 
+        def lives() -> None:
+            for _ in range(LIVES):
+                live()
+
         live()  # what a library keeps for good is there now
-        before = held()
-        times = 5
-        for _ in range(times):
-            live()
-        assert grown(before, times, self.stop_deadline) == {}, f"left behind after {times} agents came and went"
+        require_nothing_left(lives, LIVES, self.stop_deadline, f"{LIVES} agents that came and went")
 
 
 def is_reported(wanted: LocalService, seen: LocalService | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pluggy
 
 from hamlet_core.api import Batch, LocalService, Snapshot, Stop, Upsert
+from hamlet_core.api.testing.in_time import Late
 
 
 class Watching:
@@ -98,10 +99,12 @@ class Watching:
         return self.error
 
     def end(self, seconds: float) -> None:
-        """Stop the watch and require that it ends, without an error."""
+        """Stop the watch and require that it ends, without an error; `Late` while it goes on."""
         self._stop.set()
         self._thread.join(seconds)
-        assert not self._thread.is_alive(), f"the watch goes on {seconds:g} s after it was stopped"
+        if self._thread.is_alive():
+            message = f"the watch goes on {seconds:g} s after it was stopped"
+            raise Late(message)
         if self.error is not None:
             message = f"the watch was stopped and raised {self.error!r}"
             raise AssertionError(message) from self.error
