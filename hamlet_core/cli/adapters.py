@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import shlex
 import sys
@@ -84,9 +83,6 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: float) -> floa
 
 @click.command("verify-adapter")
 @click.argument("kind")
-@click.option(
-    "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file."
-)
 @click.option("--registry", metavar="NAME", help="This registry alone.")
 @click.option(
     "--role",
@@ -119,7 +115,6 @@ def verify_adapter(
     ctx: click.Context,
     settings: Settings,
     kind: str,
-    file: Path | None,
     registry: str | None,
     role: Role | None,
     backend: str | None,
@@ -175,17 +170,18 @@ def verify_adapter(
     """  # noqa: D301 - click reads the escape itself
     _require_pytest()
     from hamlet_core.cli.leading import led_by_nobody
-    from hamlet_core.cli.subjects import refuse_names_in_use, subjects
+    from hamlet_core.cli.subjects import refuse_names_in_use, require_hooks, subjects
     from hamlet_core.cli.verification import ending
 
     if backend and alone:
         message = "--backend names a backend, and --no-backend wants none"
         raise click.UsageError(message)
-    loaded = (dataclasses.replace(settings, config=file) if file else settings).read()
+    loaded = settings.read()
     found = subjects(loaded, kind, role=role, registry=registry, backend=backend, alone=alone)
     refuse_names_in_use(loaded)
     if page is not None:
         _require_writable(page)
+    require_hooks(loaded, found)
     with led_by_nobody(loaded, found):
         with contextlib.redirect_stdout(sys.stderr):  # what adapters and backends print is no part of the report
             sections = _sections(found, "" if yes else _question(found, loaded.path), timeout)

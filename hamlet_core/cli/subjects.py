@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,12 @@ from hamlet_core.api.testing.live_registry import LiveRegistry
 from hamlet_core.api.testing.live_role import LiveRole
 from hamlet_core.api.testing.names import LIVE_NAMES
 from hamlet_core.config.values import Loc
+from hamlet_core.plugins.attribution import attributed
+from hamlet_core.plugins.coordinator_port import CoordinatorPort
+from hamlet_core.plugins.gateway_port import GatewayPort
 from hamlet_core.plugins.loader import load
 from hamlet_core.plugins.opening import validate_options
+from hamlet_core.plugins.registry_port import RegistryPort
 
 if TYPE_CHECKING:
     from hamlet_core.config.load import Loaded
@@ -118,6 +123,28 @@ def subjects(
             )
         )
     return found
+
+
+def require_hooks(loaded: Loaded, found: Sequence[Subject]) -> None:
+    """Raise `HamletError` where an adapter does not open, lacks a hook or has one that fits none: it is said once.
+
+    Each is opened once, as an agent would open it, and closed.
+    """
+
+    async def opened(subject: Subject) -> None:
+        adapter = subject.adapter.open(subject.options, loaded.context(subject.place.key))
+        if subject.place.role == "registry":
+            await RegistryPort(subject.place.key, subject.adapter, adapter).close()
+        elif subject.place.role == "gateway":
+            await GatewayPort(subject.place.key, subject.adapter, adapter).close()
+        else:
+            await CoordinatorPort(subject.adapter, adapter).close()
+
+    for each in found:
+        try:
+            asyncio.run(opened(each))
+        except Exception as error:
+            raise attributed(str(each.place), error) from error
 
 
 def refuse_names_in_use(loaded: Loaded) -> None:

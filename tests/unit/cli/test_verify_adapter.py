@@ -150,10 +150,10 @@ def test_what_an_adapter_does_not_take_out_again_is_reported(verify: Verify) -> 
     assert "still lists" in first
 
 
-def test_an_adapter_that_does_not_open_fails_every_check(verify: Verify) -> None:
+def test_an_adapter_that_does_not_open_is_a_sentence_and_no_check_is_run(verify: Verify) -> None:
     done = verify("toy", "--yes", config="  toy: {kind: toy, fault: does not open}\n")
-    assert done.returncode == 1
-    assert "it does not open" in done.stdout
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "hamlet: registry toy (toy): it does not open\n"
 
 
 def test_a_check_that_hangs_fails_and_the_others_go_on(verify: Verify) -> None:

@@ -83,6 +83,14 @@ def test_a_gateway_that_refuses_imports_is_held_to_its_ingress_and_that_is_said(
     assert remark in verify("toy", "--yes", config=config, SHIPS="all").stdout.replace("\n", " ")
 
 
+def test_an_adapter_without_a_hook_is_a_sentence_before_any_check(verify: Verify) -> None:
+    done = verify("toy", "--yes", config="coordinator: {kind: toy, fault: unmarked}\n", SHIPS="all")
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert "coordinator (toy): the adapter does not implement coordinator_lead" in done.stderr
+    assert "mark coordinator_lead with @hookimpl of hamlet_core.api" in done.stderr
+    assert "registry" not in done.stderr
+
+
 def test_a_gateway_that_goes_on_leading_is_told(verify: Verify) -> None:
     done = verify("toy", "--yes", "--json", config="gateway: {kind: toy, fault: keeps its routes}\n", SHIPS="all")
     assert done.returncode == 1

@@ -101,6 +101,23 @@ def open_gateway(options, context):
     return adapter
 
 
+class Unmarked:
+    def __init__(self, adapter):
+        self.adapter = adapter
+
+    @hookimpl
+    def coordinator_check(self):
+        return self.adapter.coordinator_check()
+
+    def coordinator_lead(self, stop):
+        return self.adapter.coordinator_lead(stop)
+
+
+def open_coordinator(options, context):
+    adapter = leads.open(context)
+    return Unmarked(adapter) if options.fault == "unmarked" else adapter
+
+
 class Clerk(MemoryRegistry):
     def __init__(self, options):
         self.__dict__ = memory.__dict__
@@ -154,8 +171,8 @@ def hamlet_adapters():
         AdapterType(
             kind="toy",
             role="coordinator",
-            options=AdapterOptions,
-            open=lambda options, context: leads.open(context),
+            options=Options,
+            open=open_coordinator,
             api_version=1,
             backend=ships("chair"),
         ),
