@@ -15,10 +15,10 @@ CLI = """\
 
 `hamlet [OPTIONS] COMMAND [ARGS]...`
 
-The configuration is `--config`, else `$HAMLET_CONFIG`, else `./hamlet.yaml`, else `/etc/hamlet/hamlet.yaml`. The
-commands that ask the agent (`status`, `services`, `plan`, `check`, `confirm`, `leave`) read it to find the agent's
-admin socket, and so run on the agent's machine, as the agent's user. Plugins may add commands; `hamlet plugins` says
-which do.
+The configuration is `--config`, before or after the command, else `$HAMLET_CONFIG`, else `./hamlet.yaml`, else
+`/etc/hamlet/hamlet.yaml`. The commands that ask the agent (`status`, `services`, `plan`, `check`, `confirm`, `leave`)
+read it to find the agent's admin socket, and so run on the agent's machine, as the agent's user. Plugins may add
+commands; `hamlet plugins` says which do.
 
 `--json` prints one JSON document with everything that the tables show and more. Tables go to standard output, errors
 to standard error; colours only on a terminal, and never where `NO_COLOR` is set.

@@ -1,7 +1,7 @@
 """The command line: the group, its options, its commands and how they end.
 
 Exit codes: 0 it went well; 1 it found errors, or was refused; 2 the command line or the configuration is
-wrong; 3 no agent answers; 4 a fault of Hamlet itself. Interrupted: 130.
+wrong; 3 no agent answers, or no backend; 4 a fault of Hamlet itself, or of a plugin. Interrupted: 130.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 
 from hamlet_core import __version__
 from hamlet_core.cli.lazy import Lazy, LazyGroup
-from hamlet_core.cli.settings import Settings
+from hamlet_core.cli.settings import Settings, config_option
 
 # gRPC writes notes of its own to standard error, between our log lines; what matters of them we say ourselves.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -41,28 +41,23 @@ COMMANDS = {
 }
 
 EPILOG = """\
-The configuration is --config, else $HAMLET_CONFIG, else ./hamlet.yaml, else
-/etc/hamlet/hamlet.yaml. Plugins may add commands: `hamlet plugins` lists them.
+The configuration is --config, before or after the command, else $HAMLET_CONFIG,
+else ./hamlet.yaml, else /etc/hamlet/hamlet.yaml. Plugins may add commands:
+`hamlet plugins` lists them.
 
 Exit codes:
-  0  it went well
-  1  it found errors, or was refused
-  2  the command line or the configuration is wrong
-  3  no agent answers
-  4  a fault of Hamlet itself
+  0    it went well
+  1    it found errors, or was refused
+  2    the command line or the configuration is wrong
+  3    no agent answers, or no backend
+  4    a fault of Hamlet itself, or of a plugin: --debug shows the traceback
+  130  interrupted
 """
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar="HAMLET_CONFIG",
-    metavar="PATH",
-    help="The configuration file.",
-)
-@click.option("--debug", is_flag=True, envvar="HAMLET_DEBUG", help="Show tracebacks of errors.")
+@config_option(envvar="HAMLET_CONFIG", show_envvar=True)
+@click.option("--debug", is_flag=True, envvar="HAMLET_DEBUG", show_envvar=True, help="Show tracebacks of errors.")
 @click.version_option(__version__, prog_name="hamlet", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None, debug: bool) -> None:

@@ -37,7 +37,7 @@ def config() -> None:
     """Check, show and describe the configuration."""
 
 
-@config.command()
+@config.command(short_help="Say everything that is wrong with it.")
 @json_option
 @pass_settings
 @click.pass_context
@@ -45,8 +45,9 @@ def check(ctx: click.Context, settings: Settings, *, as_json: bool) -> None:
     """Say everything that is wrong with the configuration, with file, line, key and mend.
 
     Files that it names and that are not there yet are remarks, and no faults: it may be checked elsewhere; so are
-    rules that publish nothing for want of a gateway. Every adapter is opened, and nothing is asked of its backend.
-    It reads no certificate and asks no registry: `hamlet check` does.
+    rules that publish nothing for want of a gateway. Files that `file:` stands before are part of it and must be
+    there. Every adapter is opened, and nothing is asked of its backend. It reads no certificate and asks no registry:
+    `hamlet check` does.
     """
     path = settings.config_file()
     try:
@@ -117,7 +118,7 @@ def _show(problems: list[Problem]) -> None:
         out.print(styled(problem, "red"), soft_wrap=True)
 
 
-@config.command()
+@config.command(short_help="Print the JSON Schema of hamlet.yaml.")
 def schema() -> None:
     """Print the JSON Schema of hamlet.yaml, with the options of the installed adapters.
 
@@ -136,7 +137,7 @@ def schema() -> None:
     click.echo(json.dumps(schema_of(options), indent=2))
 
 
-@config.command()
+@config.command(short_help="Print what is in force, with every default.")
 @json_option
 @pass_settings
 def show(settings: Settings, *, as_json: bool) -> None:

@@ -36,7 +36,7 @@ def pki() -> None:
     """  # noqa: D301 - click reads the escape itself
 
 
-@pki.command()
+@pki.command(short_help="Make an authority.")
 @click.argument("directory", type=_FOLDER)
 @click.option("--trust-domain", required=True, help="SPIFFE trust domain of this mesh, e.g. west.example.")
 @click.option("--days", type=_LIFETIME, default=365, show_default=True, help="Lifetime.")
@@ -69,7 +69,7 @@ def init(directory: Path, trust_domain: str, days: float, *, as_json: bool) -> N
     emit(asdict(made), render, as_json=as_json)
 
 
-@pki.command()
+@pki.command(short_help="Sign a certificate with it.")
 @click.argument("directory", type=_FOLDER)
 @click.option("--name", default="agent", show_default=True, help="Last part of the SPIFFE ID, and of the files.")
 @click.option("--dns", "dns_names", multiple=True, help="A DNS name to add; repeatable. Default: NAME.TRUST_DOMAIN.")

@@ -1,10 +1,11 @@
-"""What the options before the command say: which configuration, and how much to tell of an error."""
+"""What the options that all commands share say: which configuration, and how much to tell of an error."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,4 +46,19 @@ class Settings:
         return read(self.config_file())
 
 
-pass_settings = click.make_pass_decorator(Settings)
+def config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option that names the configuration; `more` is click's."""
+    file = click.Path(path_type=Path)
+    return click.option("-c", "--config", type=file, metavar="FILE", help="The configuration file.", **more)
+
+
+def pass_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For commands that read the configuration: its first argument is the `Settings`, and it takes `-c` as well."""
+    passing = click.make_pass_decorator(Settings, ensure=True)
+    return config_option(expose_value=False, callback=_named_after)(passing(command))
+
+
+def _named_after(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    """Let what is named after the command beat what was named before it."""
+    if value is not None:
+        ctx.obj = replace(ctx.ensure_object(Settings), config=value)

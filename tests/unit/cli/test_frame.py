@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from hamlet_core import __version__
 from hamlet_core.agent.admin import AgentUnreachable
 from hamlet_core.api import AdapterError, ConfigError, HamletError
 from hamlet_core.cli import COMMANDS, main
+from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.lazy import Lazy, LazyGroup
 from hamlet_core.cli.printable import printable
 from hamlet_core.cli.settings import PLACES, Settings
@@ -41,7 +43,16 @@ def test_help_lists_every_command_and_how_it_can_end() -> None:
     for name, lazy in COMMANDS.items():
         assert f"  {name} " in done.stdout
         assert lazy.summary in done.stdout
-    assert "  3  no agent answers\n" in done.stdout
+    for code in (*Exit, 130):
+        assert re.search(rf"^  {code:<3}  \w", done.stdout, re.MULTILINE), code
+    assert "HAMLET_CONFIG" in done.stdout.partition("--debug")[0]
+
+
+@pytest.mark.parametrize("group", ["pki", "config"])
+def test_the_commands_of_a_group_are_told_in_whole_sentences(group: str) -> None:
+    told = _hamlet(group, "--help", COLUMNS="80").stdout.partition("Commands:\n")[2].splitlines()
+    assert len(told) > 1
+    assert all(line.endswith(".") and not line.endswith("...") for line in told)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["completion", "--help"]])
@@ -183,6 +194,26 @@ def test_a_configuration_that_is_named_is_the_one(
     done = _hamlet(*arguments, "config", "show", cwd=tmp_path, **environ)
     assert done.returncode == 2
     assert done.stderr.startswith("hamlet: named.yaml: there is no such file\n")
+
+
+READING = [
+    ["config", "check"], ["config", "show"], ["run"], ["status"], ["services"], ["plan"], ["check"],
+    ["confirm", "east"], ["leave", "east", "--yes"], ["verify-adapter", "file", "--yes"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_configuration_is_named_after_every_command_that_reads_one(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for before in ([], ["-c", "other.yaml"]):
+        for option in ("-c", "--config"):
+            done = CliRunner().invoke(main, [*before, *command, option, "named.yaml"], prog_name="hamlet")
+            assert done.exit_code == 2
+            assert "named.yaml: there is no such file" in done.stderr
+    done = CliRunner().invoke(main, ["-c", "other.yaml", *command], prog_name="hamlet")
+    assert "other.yaml: there is no such file" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
