@@ -159,7 +159,11 @@ class AdapterType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapped:
-    """The adapter that `hamlet_wrappers` is asked about."""
+    """The adapter that `hamlet_wrappers` is asked about.
+
+    Whoever opens adapters asks, as `hamlet config check` beside whatever runs. What `AdapterType.open` promises
+    holds for the answer: `ConfigError` for what is missing in the environment, and nothing else that could be seen.
+    """
 
     name: str
     kind: str

@@ -29,7 +29,8 @@ from hamlet_core.api import (
     Wrapped,
 )
 from hamlet_core.plugins import newer
-from hamlet_core.plugins.discovery import Found, cause, discover, normal, one_line
+from hamlet_core.plugins.attribution import attributed, described
+from hamlet_core.plugins.discovery import Found, discover, normal, one_line
 from hamlet_core.plugins.registration import register
 from hamlet_core.plugins.requirements import unmet
 
@@ -71,7 +72,7 @@ class Plugins:
     def wrappers(self, adapter: Wrapped) -> dict[str, object]:
         """Ask every loaded plugin for what is to stand around `adapter`; by the plugin's name.
 
-        Raises `AdapterError` when a plugin fails to answer.
+        Raises what a plugin does that refuses on purpose, and `AdapterError` for one that fails to answer.
         """
         found: dict[str, object] = {}
         for name, plugin in self._manager.list_name_plugin():
@@ -79,9 +80,11 @@ class Plugins:
             ask = self._manager.subset_hook_caller("hamlet_wrappers", others)
             try:
                 answers = ask(adapter=adapter)
-            except Exception as error:
-                message = f"plugin {name!r} failed to say what wraps {adapter.role} {adapter.name!r}: {cause(error)}"
-                raise AdapterError(message) from error
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                did = "refuses to wrap" if isinstance(error, HamletError) else "failed to say what wraps"
+                raise attributed(f"plugin {name!r} {did} {adapter.role} {adapter.name!r}", error) from error
             if answers:
                 found[name] = answers[0]
         return found
@@ -202,7 +205,9 @@ def _faults_of(plugin: Found, failed: str, mend: str = "") -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        message = f"{plugin} {failed}: {cause(error)}"
+        message = f"{plugin} {failed}: {one_line(described(error))}"
+        if isinstance(error, HamletError):
+            mend = error.mend or mend
         if newer.says_no_version(error):
             message = f"{plugin} does not say for which version of the adapter API it is made"
             mend = f"pip install --upgrade {plugin.distribution}; its author gives every AdapterType `api_version=1`"

@@ -1,7 +1,7 @@
 """Opening every configured adapter without an agent: whether it can be, and has the hooks of its role.
 
-No agent that runs meanwhile is disturbed: that is what `AdapterType.open` promises. What `plugins` lists does not
-stand around the adapters here: it may want what the agent alone has, as the file of its trail.
+No agent that runs meanwhile is disturbed: that is what `AdapterType.open` promises, and `hamlet_wrappers` of the
+plugins that stand around the adapters.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def openings(loaded: Loaded) -> Iterator[Opening]:
     coordinator = config.coordinator
     plugins = load(
         {registry.kind for registry in config.registries.values()},
+        config.plugins,
         gateways={gateway.kind for gateway in gateways.values()},
         coordinators={coordinator.kind} if coordinator is not None else (),
     )

@@ -36,12 +36,29 @@ def test_what_a_peer_publishes_and_withdraws_is_in_the_trail_of_the_consumer(
     wait_until(lambda: done() == [("write", "applied"), ("remove", "applied")], what="both are in the trail")
 
 
-def test_an_agent_whose_audit_has_no_file_does_not_start(
-    west: Mesh, east: Mesh, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["run", "config check", "check"])
+def test_an_audit_without_a_file_is_refused_by_a_start_and_by_the_checks_before_it(
+    west: Mesh, east: Mesh, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.delenv("HAMLET_AUDIT_FILE", raising=False)
     west.configure({"east": east.peer()}, plugins=["audit"])
-    command = [sys.executable, "-m", "hamlet_core", "-c", str(west.config_path), "run"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "HAMLET_AUDIT_FILE is not set" in done.stderr
+    hamlet = [sys.executable, "-m", "hamlet_core", "-c", str(west.config_path), *command.split()]
+    done = subprocess.run(hamlet, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (1 if command == "check" else 2), done  # a check lists it among its findings
+    said = " ".join((done.stdout + done.stderr).split())
+    refusal = "plugin 'audit' refuses to wrap registry 'west': the audit does not know where to write:"
+    assert f"{refusal} HAMLET_AUDIT_FILE is not set" in said
+    assert "set HAMLET_AUDIT_FILE to a file, or take `audit` out of `plugins`" in said
+    assert "ConfigError" not in said
+
+
+def test_a_check_of_the_configuration_leaves_no_trail(
+    west: Mesh, east: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail = tmp_path / "audit.jsonl"
+    monkeypatch.setenv("HAMLET_AUDIT_FILE", str(trail))
+    west.configure({"east": east.peer()}, plugins=["audit"])
+    hamlet = [sys.executable, "-m", "hamlet_core", "-c", str(west.config_path), "config", "check"]
+    done = subprocess.run(hamlet, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done
+    assert not trail.exists()

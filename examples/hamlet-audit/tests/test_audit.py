@@ -49,7 +49,7 @@ def trail(file: Path) -> Trail:
     """What the trail has, without the times, which are checked to be times of now."""
 
     def read() -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         for line in lines:
             age = datetime.now(UTC) - datetime.fromisoformat(line.pop("time"))
             assert 0 <= age.total_seconds() < 3600
@@ -153,8 +153,8 @@ def test_a_change_without_an_outcome_is_noted_too(file: Path, trail: Trail) -> N
 
 
 def test_the_trail_is_private_appended_to_and_can_be_moved_away(hooks: pluggy.HookRelay, file: Path) -> None:
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     hooks.registry_mark_peer(peer="east", lost_since=LOST)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     hooks.registry_mark_peer(peer="east", lost_since=None)
     assert len(file.read_text().splitlines()) == 2
     file.rename(file.with_suffix(".1"))
@@ -165,7 +165,6 @@ def test_the_trail_is_private_appended_to_and_can_be_moved_away(hooks: pluggy.Ho
 def test_a_trail_that_cannot_be_written_any_more_is_said_in_the_log_and_stops_nothing(
     hooks: pluggy.HookRelay, file: Path, memory: MemoryRegistry
 ) -> None:
-    file.unlink()
     file.mkdir()
     stock = imported_service("stock")
     with structlog.testing.capture_logs() as logs:
@@ -189,6 +188,21 @@ def test_without_a_trail_that_can_be_written_the_agent_does_not_start(
     with pytest.raises(ConfigError, match="HAMLET_AUDIT_FILE") as error:
         plugin.hamlet_wrappers(Wrapped(name="main", kind="memory", role="registry"))
     assert error.value.mend
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_asking_makes_and_changes_no_file(there: bool, file: Path) -> None:
+    if there:
+        file.write_text("{}\n")
+    before = [(path.name, path.stat().st_mtime_ns) for path in file.parent.iterdir()]
+    assert plugin.hamlet_wrappers(Wrapped(name="main", kind="memory", role="registry")) is not None
+    assert [(path.name, path.stat().st_mtime_ns) for path in file.parent.iterdir()] == before
+
+
+def test_a_folder_that_nothing_can_be_made_in_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != file.parent)  # as for whoever is not root
+    with pytest.raises(ConfigError, match=r"cannot write .*audit.jsonl \(HAMLET_AUDIT_FILE\): Permission denied"):
+        plugin.hamlet_wrappers(Wrapped(name="main", kind="memory", role="registry"))
 
 
 def test_a_gateway_is_not_wrapped() -> None:

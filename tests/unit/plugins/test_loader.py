@@ -50,6 +50,26 @@ def test_a_wrapper_plugin_that_fails_is_named(site):
         load((), ["audit"]).wrappers(WRAPPED)
 
 
+def test_a_wrapper_plugin_that_exits_ends_nobody(site):
+    site.install("hamlet-audit", "audit", WRAPPER.replace("return Audit() if", "raise SystemExit(3) if"))
+    with pytest.raises(AdapterError, match=r"failed to say what wraps registry 'west': SystemExit: 3"):
+        load((), ["audit"]).wrappers(WRAPPED)
+
+
+def test_what_a_plugin_refuses_on_purpose_keeps_its_sentence_and_its_mend(site):
+    refusal = 'raise ConfigError("no library for it", mend="install libfoo")'
+    source = "\n    from hamlet_core.api import ConfigError" + ADAPTER.replace(
+        "return [", f"{refusal}\n        return ["
+    )
+    site.install("hamlet-sample", "sample", source.format(kind="sample"))
+    with pytest.raises(AdapterError) as refused:
+        load({"sample"})
+    assert str(refused.value) == (
+        "plugin 'sample' of hamlet-sample 1.0 failed to say which adapters it provides: no library for it"
+    )
+    assert refused.value.mend == "install libfoo"
+
+
 def test_commands_of_a_plugin_are_listed(site):
     site.install(
         "hamlet-extra",

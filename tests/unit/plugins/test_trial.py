@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from hamlet_core.cli import main
+from hamlet_core.plugins.attribution import FAULT
 
 PLUGIN = """
     from hamlet_core.api import AdapterContext, AdapterOptions, AdapterType, ConfigError, hookimpl
@@ -48,11 +49,23 @@ PLUGIN = """
         ]
 """
 WRAPPER = """
-    from hamlet_core.api import hookimpl
+    import os
+    from hamlet_core.api import ConfigError, hookimpl
+
+    ASKED = []
+
+    def plain(self):
+        return []
 
     @hookimpl
     def hamlet_wrappers(adapter):
-        raise AssertionError("the trail is the agent's alone")
+        ASKED.append((adapter.name, adapter.kind, adapter.role))
+        wrong = os.environ.get("TRAIL") == adapter.role and os.environ["WRONG"]
+        if wrong == "refuses":
+            raise ConfigError("there is no trail", mend="set TRAIL")
+        if wrong == "fails":
+            raise KeyError("x")
+        return type("Plain", (), {adapter.role + "_check": hookimpl(plain)})() if wrong == "answers" else None
 """
 CONFIG = """mesh: {name: west, domain: west.example, trust_domain: west.example}
 identity: {certificate: c.pem, key: k.pem}
@@ -84,15 +97,26 @@ def closed():
     return [name for name, _, _ in toy.CLOSED], {each[1:] for each in toy.CLOSED}
 
 
+def asked():
+    import trail
+
+    return trail.ASKED
+
+
 def test_sound_adapters_are_opened_closed_and_not_mentioned(run, tmp_path):
     done = run("config", "check")
     document = json.loads(done.stdout)
     assert (done.exit_code, document["ok"]) == (0, True)
     assert done.stderr.count("opening") == 4
     assert closed() == (["main", "gateway", "egress", "coordinator"], {("west", str(tmp_path))})
+    roles = {"main": "registry", "gateway": "gateway", "egress": "gateway", "coordinator": "coordinator"}
+    assert asked() == [(name, "toy", role) for name, role in roles.items()]
 
 
-@pytest.mark.parametrize("role", ["registry", "gateway", "coordinator"])
+PLACES = {"registry": ("registries.main", 5), "gateway": ("gateway", 6), "coordinator": ("coordinator", 8)}
+
+
+@pytest.mark.parametrize("role", PLACES)
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -105,10 +129,31 @@ def test_what_a_start_would_refuse_is_a_problem_with_its_place(run, role, wrong,
     done = run("config", "check", **{role: wrong})
     assert done.exit_code == 2
     (problem,) = json.loads(done.stdout)["problems"]
-    place = {"registry": ("registries.main", 5), "gateway": ("gateway", 6), "coordinator": ("coordinator", 8)}[role]
-    assert (problem["key"], int(problem["where"].rpartition(":")[2])) == place
+    assert (problem["key"], int(problem["where"].rpartition(":")[2])) == PLACES[role]
     assert said.format(role=role) in problem["message"]
     assert len(closed()[0]) == 3
+
+
+@pytest.mark.parametrize("role", PLACES)
+@pytest.mark.parametrize(
+    ("wrong", "said", "mend"),
+    [
+        ("refuses", "plugin 'trail' refuses to wrap {role} {name!r}: there is no trail", "set TRAIL"),
+        ("fails", "plugin 'trail' failed to say what wraps {role} {name!r}: KeyError: 'x'", FAULT),
+        ("answers", "the wrapper of plugin 'trail' answers {role}_check itself; a wrapper has", ""),
+    ],
+)
+def test_wrappers_that_a_start_would_refuse_are_problems_too(run, monkeypatch, role, wrong, said, mend):
+    monkeypatch.setenv("TRAIL", role)
+    monkeypatch.setenv("WRONG", wrong)
+    done = run("config", "check")
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)["problems"]
+    names = {"registry": ["main"], "gateway": ["gateway", "egress"], "coordinator": ["coordinator"]}[role]
+    assert (found[0]["key"], int(found[0]["where"].rpartition(":")[2])) == PLACES[role]
+    for name, problem in zip(names, found, strict=True):
+        assert said.format(role=role, name=name) in problem["message"]
+        assert problem["mend"] == mend
 
 
 def test_a_check_without_an_agent_says_so_beside_the_other_findings(run):

@@ -14,7 +14,10 @@ VARIABLE = "HAMLET_AUDIT_FILE"
 
 @hookimpl
 def hamlet_wrappers(adapter: Wrapped) -> object | None:
-    """Wrap registries; a gateway writes no entries. Raises `ConfigError` where there is no trail to write."""
+    """Wrap registries; a gateway writes no entries. Raises `ConfigError` where there is no trail to write.
+
+    It makes no file: whoever checks a configuration asks too, and the file would be theirs and not the agent's.
+    """
     if adapter.role != "registry":
         return None
     path = os.environ.get(VARIABLE)
@@ -23,7 +26,7 @@ def hamlet_wrappers(adapter: Wrapped) -> object | None:
         raise ConfigError(message, mend=f"set {VARIABLE} to a file, or take `audit` out of `plugins`")
     trail = Trail(Path(path))
     try:
-        trail.open()
+        trail.check()
     except OSError as error:
         message = f"the audit cannot write {path} ({VARIABLE}): {error.strerror}"
         raise ConfigError(message, mend="name a file that the agent's user may write") from error
