@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import click
@@ -12,8 +15,12 @@ from hamlet_core.cli import COMMANDS
 from hamlet_core.cli.exits import Exit
 from hamlet_core.cli.output import emit, json_option, styled, table
 from hamlet_core.config.schema import undescribed
+from hamlet_core.plugins.discovery import Found
 from hamlet_core.plugins.loader import PluginInfo, installed
 from hamlet_core.plugins.requirements import unmet
+
+SLOW_SECONDS = 5.0
+"""A plugin that takes longer to load is named meanwhile."""
 
 
 @click.command()
@@ -25,7 +32,7 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
     A plugin that nothing in the configuration names is not loaded by the agent, whatever its state. Exits with 1
     when there is something wrong with one, also with the versions of what it requires.
     """
-    found = [_judged(each) for each in installed()]
+    found = [_judged(each) for each in installed(_named_if_slow)]
     emit([_document(each) for each in found], lambda console: _show(console, found), as_json=as_json)
     if any(each.problem for each in found):
         ctx.exit(Exit.FINDINGS)
@@ -42,6 +49,20 @@ def added_command(name: str) -> click.Command | None:
         message = f"the command {name!r} is added twice: by the plugins {names}"
         raise AdapterError(message, mend="uninstall one of them, or ask its authors to rename it")
     return found[0][1] if found else None
+
+
+@contextmanager
+def _named_if_slow(plugin: Found) -> Iterator[None]:
+    """Say on standard error which plugin it is that takes long: one that hangs lets nobody else say so."""
+    message = f"{plugin} takes longer than {SLOW_SECONDS:g} s to load; if it goes on, it hangs"
+    mend = f"interrupt with Ctrl-C, then pip uninstall {plugin.distribution}"
+    telling = threading.Timer(SLOW_SECONDS, click.echo, [f"{message} ({mend})"], {"err": True})
+    telling.daemon = True
+    telling.start()
+    try:
+        yield
+    finally:
+        telling.cancel()
 
 
 def _judged(info: PluginInfo) -> PluginInfo:

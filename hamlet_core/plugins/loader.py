@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
@@ -123,10 +123,19 @@ def load(
     return Plugins(registries, doors, manager, coordinating)
 
 
-def installed() -> list[PluginInfo]:
-    """Describe every plugin there is, by name; each is loaded to be sure, and none can disturb another."""
+def installed(
+    loading: Callable[[Found], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> list[PluginInfo]:
+    """Describe every plugin there is, by name; each is loaded to be sure, in the context that `loading` gives.
+
+    What one of them raises disturbs no other; one that hangs or ends the process does.
+    """
     found = sorted(discover(), key=lambda each: (each.name, each.distribution))
-    return [_describe(each, _named(each.name, found)) for each in found]
+    infos = []
+    for each in found:
+        with loading(each):
+            infos.append(_describe(each, _named(each.name, found)))
+    return infos
 
 
 def _named(name: str, found: Sequence[Found]) -> list[Found]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +129,20 @@ def test_what_a_plugin_prints_is_no_part_of_a_document(hamlet: Hamlet, install: 
     )
     assert listed(hamlet)["door"]["problem"] is None
     assert hamlet("plugins").stderr == "imported\nasked\n"
+
+
+def test_a_plugin_that_hangs_is_named_meanwhile(install: Install, tmp_path: Path) -> None:
+    (tmp_path / "packages").mkdir()
+    install("door", GATEWAY)
+    install("shelf", "import threading\nthreading.Event().wait()")
+    environ = os.environ | {"PYTHONPATH": str(tmp_path / "packages")}
+    command = [sys.executable, "-m", "hamlet_core", "plugins"]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as hanging:
+        try:
+            assert hanging.stderr is not None
+            assert hanging.stderr.readline() == (
+                "plugin 'shelf' of acme-shelf 1.0 takes longer than 5 s to load; if it goes on, it hangs"
+                " (interrupt with Ctrl-C, then pip uninstall acme-shelf)\n"
+            )
+        finally:
+            hanging.kill()
