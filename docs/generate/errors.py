@@ -25,7 +25,7 @@ HEAD = """\
 
 What can go wrong, what the agent does about it by itself, and what you do. A command prints an error as one
 sentence and, where there is one, its mend; the log has the same in `error` and `mend`. Look for the sentence
-below. For what you see in `hamlet status`, start with the [symptoms](operations.md#symptoms).
+below. For what you see in `hamlet status`, start with the [symptoms](troubleshooting.md#symptoms).
 
 ## Exit codes
 

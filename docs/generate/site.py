@@ -19,7 +19,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-QUICK_START = "## Quick start by hand\n"
+QUICK_START = ("Quick start by hand", "Calls across: gateways")
+"""Sections of the README that are one page, under the heading of the page; the first has no heading of its own."""
+_MOVED = {"quick-start-by-hand": "quick-start.md", "calls-across-gateways": "quick-start.md#calls-across-gateways"}
+"""The anchors of these sections, and where they lead in the site."""
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -46,12 +49,15 @@ def content(page: str, source: str) -> str:
     text = (ROOT / source).read_text(encoding="utf-8")
     if source != "README.md":
         return text
-    before, heading, rest = text.partition(QUICK_START)
-    steps, _, after = rest.partition("\n## ")
-    if not heading or not after:
-        message = f"README.md has no section {QUICK_START.strip()!r}, which is the page of the quick start"
+    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    found = [each for title in QUICK_START for each in sections if each.startswith(f"## {title}\n")]
+    if len(found) != len(QUICK_START):
+        message = f"README.md has not the sections {QUICK_START}, which are the page of the quick start"
         raise ValueError(message)
-    return f"# Quick start\n\n{heading}{steps}" if page == "quick-start.md" else f"{before}## {after}"
+    if page == "quick-start.md":
+        found[0] = found[0].removeprefix(f"## {QUICK_START[0]}\n")
+        return "# Quick start\n" + "".join(found)
+    return "".join(each for each in sections if each not in found)
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -66,17 +72,19 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     name = page.file.src_uri
     source = sources().get(name, f"docs/{name}")
     parts = _FENCE.split(markdown)
-    parts[::2] = [_LINK.sub(lambda found: _relinked(found, source), text) for text in parts[::2]]
+    parts[::2] = [_LINK.sub(lambda found: _relinked(found, source, name), text) for text in parts[::2]]
     return "".join(parts)
 
 
-def _relinked(found: re.Match[str], source: str) -> str:
+def _relinked(found: re.Match[str], source: str, name: str) -> str:
     text, link = found.groups()
-    if "://" in link or link.startswith(("#", "mailto:")):
-        return _to_quick_start(found[0], text, link, source)
+    if "://" in link or link.startswith("mailto:") or (link.startswith("#") and source != "README.md"):
+        return found[0]
     target, _, anchor = link.partition("#")
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-    page = _page_of(path, anchor)
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target)) if target else source
+    if path == "README.md":
+        return f"[{text}]({_in_readme(anchor, name)})"
+    page = _page_of(path)
     if page is None:
         if not os.path.exists(ROOT / path):  # noqa: PTH110 - the path is a link's text
             return found[0]  # mkdocs finds it broken, and says so
@@ -84,15 +92,15 @@ def _relinked(found: re.Match[str], source: str) -> str:
     return f"[{text}]({page}{'#' + anchor if anchor else ''})"
 
 
-def _to_quick_start(whole: str, text: str, link: str, source: str) -> str:
-    in_readme = source == "README.md" and link == "#quick-start-by-hand"
-    return f"[{text}](quick-start.md{link})" if in_readme else whole
+def _in_readme(anchor: str, name: str) -> str:
+    """A heading of the README as the page `name` links to it."""
+    place = _MOVED.get(anchor) or f"index.md{'#' + anchor if anchor else ''}"
+    page, _, heading = place.partition("#")
+    return f"#{heading}" if page == name and heading else place
 
 
-def _page_of(path: str, anchor: str) -> str | None:
+def _page_of(path: str) -> str | None:
     if path.startswith("docs/") and path.endswith(".md"):
         return path.removeprefix("docs/")
-    if path == "README.md":
-        return "quick-start.md" if anchor == "quick-start-by-hand" else "index.md"
     made = {source: page for page, source in sources().items() if source != "README.md"}
     return made.get(path) or made.get(f"{path}/README.md")

@@ -50,6 +50,7 @@ TYPED = {
 What such a test does not read is not its own: it is checked as anything else.
 """
 INSTALLING = "tests/docs/test_shell_installing.py"
+OPERATING = "tests/docs/test_shell_operating.py"
 REGISTRIES = "tests/docs/test_shell_registries.py"
 VERIFYING = "tests/docs/test_shell_verifying.py"
 ALONE = "tests/docs/test_shell_alone.py"
@@ -57,6 +58,9 @@ TYPED_BELOW = {
     ("README.md", "Install"): INSTALLING,
     ("docs/cli.md", "hamlet new-adapter"): INSTALLING,
     ("docs/operations.md", "Install as a service"): INSTALLING,
+    ("docs/operations.md", "Upgrade"): OPERATING,
+    ("docs/operations.md", "Back up and restore"): OPERATING,
+    ("docs/operations.md", "Remove a peer for good"): OPERATING,
     (MIXED, "What each needs"): INSTALLING,
     (ADAPTER, "1. The scaffold"): INSTALLING,
     (ADAPTER, "7. Prove it"): "tests/docs/test_writing_an_adapter.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -47,6 +48,49 @@ def test_every_page_of_the_docs_and_every_plugin_is_in_the_site_and_its_navigati
     assert sources <= {page.stem for page in site.glob("*.html")}
     reached = set(re.findall(r'href="?([\w-]+)\.html', (site / "index.html").read_text(encoding="utf-8"))) | {"index"}
     assert sources <= reached, "not in the navigation of mkdocs.yml"
+
+
+FINDABLE = {
+    "operations.md": [
+        "Install as a service", "Signals", "Two agents of one mesh", "Upgrade", "Back up and restore",
+        "Rotate our certificate", "Rotate a trust bundle", "Replace a token or another secret",
+        "Remove a peer for good", "What is where", "Logs", "Alerts",
+    ],
+    "troubleshooting.md": ["A peer is down", "Symptoms"],
+}  # fmt: skip
+"""What an operator looks for, by the words that one would look for: headings of a page."""
+
+
+@pytest.mark.parametrize(("page", "headings"), FINDABLE.items())
+def test_what_an_operator_looks_for_has_a_heading_and_something_below_it(page: str, headings: list[str]) -> None:
+    sections = re.split(r"^## (.+)\n", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    below = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert list(below) == headings
+    assert [each for each in headings if len(below[each].split()) < 20] == []
+
+
+def titles(page: Path) -> list[str]:
+    """The anchors of the headings of a page of the site, of the first two levels."""
+    return re.findall(r'<h[12] id="?([\w-]+)', page.read_text(encoding="utf-8"))
+
+
+def test_the_quick_start_is_one_page_from_the_beginning_to_calls_across(site: Path) -> None:
+    assert titles(site / "quick-start.html") == ["quick-start", "calls-across-gateways"]
+    home = (site / "index.html").read_text(encoding="utf-8")
+    assert set(titles(site / "quick-start.html")).isdisjoint(titles(site / "index.html"))
+    assert re.search(r'<a href="?quick-start\.html"?>quick start</a>', home), "after Install"
+    assert re.search(r'<a href="?quick-start\.html#calls-across-gateways"?>', home)
+    quick = (site / "quick-start.html").read_text(encoding="utf-8")
+    assert re.search(r'<a href="?index\.html#install"?>installed</a>', quick)
+
+
+def test_troubleshooting_is_found_before_other_pages_and_pages_lead_on(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    boosts = {each["location"].partition("#")[0]: each.get("boost", 1) for each in index["docs"]}
+    assert max(boosts, key=lambda page: boosts[page]) == "troubleshooting.html"
+    quick = (site / "quick-start.html").read_text(encoding="utf-8")
+    beside = re.findall(r'href="?([\w.-]+)"? class="?md-footer__link', quick)
+    assert beside == ["index.html", "concepts.html"]
 
 
 def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:

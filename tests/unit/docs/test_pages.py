@@ -149,7 +149,7 @@ def said() -> str:
 
 
 def test_what_the_symptoms_quote_is_what_the_source_says() -> None:
-    table = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Symptoms\n")[2]
+    table = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").partition("## Symptoms\n")[2]
     rows = [line.split(" | ")[0] for line in table.partition("\n## ")[0].splitlines() if line.startswith("| ")]
     quoted = [quote for row in rows[1:] for quote in re.findall(r"`([^`]+)`", row) if " " in quote]
     assert len(quoted) > 15
