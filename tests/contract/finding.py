@@ -166,6 +166,12 @@ def awaited(seconds: float = 30) -> Iterator[None]:
             time.sleep(0.01)
 
 
+def together(*faults: Mapping[str, Sequence[type]]) -> Mapping[str, Sequence[type]]:
+    """The faults of several modules, by the check that must find each."""
+    checks = dict.fromkeys(check for each in faults for check in each)
+    return {check: [fault for each in faults for fault in each.get(check, ())] for check in checks}
+
+
 def checks_of(*contracts: type) -> set[str]:
     """The checks of contracts."""
     return {name for contract in contracts for name in dir(contract) if name.startswith("test_")}

@@ -7,20 +7,37 @@ import contextlib
 import os
 import threading
 from contextlib import contextmanager
-from types import MappingProxyType
 
 from hamlet_core.api import RegistrySpec, RegistryUnavailable
 from hamlet_core.api.testing import MemoryRegistry, RegistryContract
 from hamlet_core.api.testing.agents import Agents
 from hamlet_core.api.testing.memory import MemoryAdapter
-from tests.contract import broken_checks, broken_imports, broken_watches
-from tests.contract.finding import FindsFaults
+from tests.contract import (
+    broken_afterwards,
+    broken_changes,
+    broken_checks,
+    broken_imports,
+    broken_listings,
+    broken_marks,
+    broken_watches,
+)
+from tests.contract.finding import FindsFaults, together
+
+BROKEN = (
+    broken_watches,
+    broken_listings,
+    broken_afterwards,
+    broken_imports,
+    broken_changes,
+    broken_marks,
+    broken_checks,
+)
 
 
 class Faulty(MemoryRegistry):
     """A memory with a faulty adapter; `left` and `over` are what that leaves behind.
 
-    `rewrites` shows what was written for nothing, `hidden` hides the marks.
+    `rewrites` shows what was written for nothing, `hidden` hides the marks; `noted` is what that keeps over restarts.
     """
 
     def __init__(self, adapter):
@@ -30,6 +47,7 @@ class Faulty(MemoryRegistry):
         self.over = threading.Event()
         self.rewrites = 0
         self.hidden = False
+        self.noted = {}
 
     def entries(self):
         hidden = "lost " if self.hidden else "never "
@@ -43,8 +61,8 @@ class Faulty(MemoryRegistry):
 class TestRegistryFaults(FindsFaults):
     spec = RegistrySpec
     contracts = (RegistryContract,)
-    faults = MappingProxyType({**broken_watches.FAULTS, **broken_imports.FAULTS, **broken_checks.FAULTS})
-    gross = broken_watches.GROSS | broken_imports.GROSS
+    faults = together(*(each.FAULTS for each in BROKEN))
+    gross = frozenset().union(*(getattr(each, "GROSS", ()) for each in BROKEN))
     sound = MemoryAdapter
     ends = (*FindsFaults.ends, RegistryUnavailable)
 

@@ -61,6 +61,32 @@ class LeadsUntilAnotherSaysSo(MemoryCoordinator):
                 self.another.set()
 
 
+class DoesNotProlong(MemoryCoordinator):
+    """Takes its own claim of once for a renewal."""
+
+    def claim(self, adapter):
+        with self.lock:
+            held = self.claims.get(adapter.key)
+            if held is not None and held.holder is adapter:
+                self.reach(adapter)
+                return True
+            return super().claim(adapter)
+
+
+class LedOnceLeadsEver(MemoryCoordinator):
+    """Takes the lead that it once had for its own, whoever has it by now."""
+
+    def __init__(self, ttl):
+        super().__init__(ttl)
+        self.led = set()
+
+    def claim(self, adapter):
+        found = super().claim(adapter) or adapter in self.led
+        if found:
+            self.led.add(adapter)
+        return found
+
+
 class LeadsBlindly(MemoryCoordinator):
     """Takes no answer for a yes, as long as there never was one."""
 
@@ -186,6 +212,8 @@ class IsNeverWell(MemoryCoordinator):
 
 FAULTS = {
     "test_c1_of_several_agents_one_leads_and_after_it_another": [TheThirdLeadsToo],
+    "test_c1_a_leader_that_renews_leads_on_and_nobody_else": [DoesNotProlong],
+    "test_c1_who_has_lost_the_lead_comes_back_as_a_standby": [LedOnceLeadsEver],
     "test_c1_the_agents_of_another_mesh_lead_for_themselves": [OneLeadForAllMeshes, OneLeadForAllTrustDomains],
     "test_c2_a_leader_that_cannot_renew_stops_before_another_leads": [LeadsForEver, LeadsUntilAnotherSaysSo],
     "test_c2_who_cannot_reach_the_backend_does_not_lead": [LeadsBlindly],
