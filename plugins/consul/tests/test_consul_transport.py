@@ -13,9 +13,10 @@ from typing import Any
 import consul as python_consul2
 import pytest
 from consul import base
+from hamlet_consul.address import parse_address
 from hamlet_consul.client import Block, Client, TxnResult
 from hamlet_consul.errors import ConsulDenied, ConsulRefused, UnknownToken
-from hamlet_consul.transport import Settings, Transport, parse_address, read_deadline
+from hamlet_consul.transport import Settings, Transport, read_deadline
 
 from hamlet_core.api import ConfigError, RegistryUnavailable
 from tests.backends.consul import ONLY_CONSUL, Consul, StartConsul

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from hamlet_consul.transport import Settings, parse_address
+from hamlet_consul.address import parse_address
+from hamlet_consul.transport import Settings
 from hamlet_core.api import AdapterContext, AdapterOptions, ConfigError, Duration
 
 Period = Annotated[Duration, Field(gt=timedelta(0), le=timedelta(hours=24))]

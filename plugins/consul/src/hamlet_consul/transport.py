@@ -17,17 +17,18 @@ from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import urllib3
 from consul import base
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import wait_for_read
 
+from hamlet_consul.address import parse_address
 from hamlet_consul.connection import Closed, PlainPool, Sockets, TlsPool, make_pool
 from hamlet_consul.errors import ConsulDenied, ConsulRefused, UnknownToken, right_for
 from hamlet_consul.silence import is_tls, silence
-from hamlet_core.api import ConfigError, RegistryUnavailable
+from hamlet_core.api import RegistryUnavailable
 
 DEFAULT_WAIT = 300.0
 """Seconds that Consul holds a blocking query for when it names no wait (Consul, "Blocking queries")."""
@@ -376,30 +377,6 @@ def _decoded(callback: Callback, response: Any) -> Any:
     except ValueError as error:
         message = f"what answered is not Consul, or not all of it: {response.body[:100]!r}"
         raise RegistryUnavailable(message, mend="look at `address`") from error
-
-
-def parse_address(address: str) -> tuple[str, str, int, str]:
-    """Divide an address into scheme, host (IPv6 in brackets), port and, for a Unix socket, its path.
-
-    Raises `ConfigError` for one that is neither http, https nor unix, or that has more than host and port.
-    """
-    parts = urlsplit(address)
-    mend = "write http://host:8500, https://host:8501 or unix:///run/consul/http.sock"
-    if parts.scheme == "unix":
-        path = unquote(parts.netloc + parts.path)
-        if path.startswith("/") and len(path) > 1:
-            return "http", "localhost", 80, path
-    elif parts.scheme in ("http", "https"):
-        try:
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            message = f"address {address!r}: {error}"
-            raise ConfigError(message, mend=mend) from error
-        if host and not parts.path.strip("/") and not parts.query and not parts.username:
-            shown = f"[{host}]" if ":" in host else host
-            return parts.scheme, shown, port or (8501 if parts.scheme == "https" else 8500), ""
-    message = f"address {address!r} is no address of a Consul agent"
-    raise ConfigError(message, mend=mend)
 
 
 def jittered(seconds: float) -> float:

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from consul import base
 
+from hamlet_consul.address import parse_address
 from hamlet_consul.client import Client, Operation
 from hamlet_consul.options import Connection
-from hamlet_consul.transport import Transport, parse_address
+from hamlet_consul.transport import Transport
 from hamlet_core.api import AdapterContext, AdapterError
 from hamlet_core.api.testing import Names, Relay, not_run
 
