@@ -44,7 +44,8 @@ editors. An unknown key is an error.
 
 A value may come from elsewhere. `${NAME}` and `${NAME:-default}` are filled in from the environment, anywhere in
 a text; `file:PATH` before a whole value stands for the content of a file (without one newline at its end, at most
-64 KiB). `$${` is a literal `${`. What a reference stands for is never printed: `hamlet config show`, errors and
+64 KiB). `$${` is a literal `${`. Within braces quote it, since YAML takes its `{` for another mapping:
+`{kind: consul, token: "${TOKEN}"}`. What a reference stands for is never printed: `hamlet config show`, errors and
 logs show the reference. Keys that take a path take the path itself, not `file:`.
 
 ## What a change needs
