@@ -26,5 +26,8 @@ def test_an_unknown_option_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("option", EtcdOptions.model_fields)
-def test_every_option_is_in_the_table_of_the_readme(option: str) -> None:
-    assert f"| `{option}` |" in README.read_text(encoding="utf-8")
+def test_every_option_is_in_the_table_of_the_readme_with_its_meaning(option: str) -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| `{option}` |"))
+    *_, meaning, _ = row.split("|")
+    assert meaning.strip()

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 import hamlet_core.api
 from hamlet_core.agent.metrics import METRICS
@@ -68,6 +69,25 @@ def test_configurations_in_the_pages_load(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.yaml"
         path.write_text(text)
         assert load.load(path, environ={}).mesh.name
+
+
+UNQUOTED = re.compile(r"\{[^}\n]*: \$\{\w+\}")
+"""A reference to the environment within a mapping in braces, without quotes."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_page_has_a_reference_within_braces_that_is_not_quoted(page: Path) -> None:
+    assert not UNQUOTED.search(page.read_text(encoding="utf-8"))
+
+
+def test_a_reference_within_braces_is_read_only_if_it_is_quoted() -> None:
+    said = '{kind: consul, token: "${TOKEN}"}'
+    assert f"`{said}`" in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert YAML(typ="safe").load(said) == {"kind": "consul", "token": "${TOKEN}"}
+    unquoted = said.replace('"', "")
+    assert UNQUOTED.search(unquoted)
+    with pytest.raises(YAMLError):
+        YAML(typ="safe").load(unquoted)
 
 
 def test_every_page_is_found_from_the_readme() -> None:
@@ -180,12 +200,31 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
         yield from _models(member)
 
 
+def explained(readme: str) -> dict[str, list[str]]:
+    """The keys in the tables of options of a README, each with the meanings that these tables give it."""
+    found: dict[str, list[str]] = {}
+    for table in re.findall(r"^\| key \|.*\| meaning \|\n\|[-|]+\|\n((?:\|.*\n)+)", readme, re.MULTILINE):
+        for row in table.splitlines():
+            _, keys, *_, meaning, _ = row.split("|")
+            for key in re.findall(r"`([^`]+)`", keys):
+                found.setdefault(key, []).append(meaning.strip())
+    return found
+
+
 @pytest.mark.parametrize("plugin", sorted(path.parent.name for path in ROOT.glob("plugins/*/README.md")))
-def test_every_option_of_an_adapter_is_in_the_table_of_its_readme(plugin: str) -> None:
-    readme = (ROOT / "plugins" / plugin / "README.md").read_text(encoding="utf-8")
+def test_every_option_of_an_adapter_is_in_a_table_of_its_readme_with_its_meaning(plugin: str) -> None:
+    meanings = explained((ROOT / "plugins" / plugin / "README.md").read_text(encoding="utf-8"))
     module = importlib.import_module(f"hamlet_{plugin}.plugin")
     options = {option for adapter in module.hamlet_adapters() for option in options_of(adapter.options)}
     assert options
-    rows = [line.split(" | ")[0] for line in readme.splitlines() if line.startswith("| `")]
-    missing = options - {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    assert not missing
+    assert not options - meanings.keys()
+    assert not [key for key, said in meanings.items() if not all(said)], "without a meaning"
+
+
+def test_a_key_without_a_meaning_is_noticed() -> None:
+    head = "| key | default | meaning |\n|---|---|---|\n"
+    assert explained(f"{head}| `a`, `b` | none | Words. |\n| `c` | `1` |  |\n") == {
+        "a": ["Words."],
+        "b": ["Words."],
+        "c": [""],
+    }
