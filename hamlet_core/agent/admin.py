@@ -110,7 +110,8 @@ def call(socket: Path, method: str, request: Document, *, timeout: float = 30.0)
                     ) from error
                 message = f"no agent answers on {socket}"
                 raise AgentUnreachable(
-                    message, mend="start it with `hamlet run`, or name its configuration with -c"
+                    message,
+                    mend="start it with `hamlet run`, or wait a moment if you just did; -c names another file",
                 ) from error
             message = f"the agent on {socket} failed: {error.code().name}: {error.details()}"
             raise HamletError(message, mend="its log has the cause") from error

@@ -92,6 +92,9 @@ class Agent:
         self.refused = 0
         """Callers turned away because no peer's bundle vouches for them."""
         self.last_refusal = ""
+        self.last_refusal_at: datetime | None = None
+        self.left: set[str] = set()
+        """Peers of the configuration in force that an operator has left: nothing is exchanged with them."""
         self._subscriptions: dict[str, set[Subscription]] = {}
         self.server: FederationServer | None = None
         self._ready = asyncio.Event()
@@ -202,6 +205,7 @@ class Agent:
         )
         link = Link(peering, self.identity, self.importer)
         self.peerings[name], self.links[name] = peering, link
+        self.left.discard(name)
 
         async def dial() -> None:
             await self._ready.wait()
@@ -228,7 +232,7 @@ class Agent:
 
     def _refused(self, reason: str) -> None:
         self.refused += 1
-        self.last_refusal = reason
+        self.last_refusal, self.last_refusal_at = reason, datetime.now(UTC)
         log.warning("caller refused", reason=reason)
 
     def certificates_changed(self, *, reloaded: bool = False) -> None:
@@ -317,6 +321,7 @@ class Agent:
         new = with_fixed(old, loaded.config)
         self.identity.configure(new.identity, new.peers)
         self.loaded, self.config = loaded, new
+        self.left &= new.peers.keys()
         if self.gateway is not None:
             self.gateway.trust_changed()  # before any route for a new peer is wanted
         policy = Policy.of(new, self.gateway.ingress if self.gateway is not None else None)
@@ -343,4 +348,5 @@ class Agent:
             if peer in self.peerings:
                 reason = "this mesh has left the federation with you"
                 await self._remove_peer(peer, grpc.StatusCode.UNAUTHENTICATED, reason)
+                self.left.add(peer)
             self.importer.leave(peer)

@@ -63,6 +63,7 @@ class Control:
 
     async def _status(self, request: Document) -> Document:
         del request
+        await self._reporter.refresh()
         return self._reporter.status()
 
     async def _services(self, request: Document) -> Document:
@@ -95,7 +96,7 @@ class Control:
         findings = []
         for name, peering in self._agent.peerings.items():
             up = bool(peering.streams)
-            message = "linked" if up else f"not linked: {peering.last_error or 'waiting to be dialled'}"
+            message = "linked" if up else f"not linked: {self._reporter.not_linked(name)}"
             severity = Severity.OK if up else Severity.WARNING
             mend = "" if up else peering.last_mend or LOOK_AT_PEER
             findings.append(Finding(subject=f"peer {name}", severity=severity, message=message, mend=mend))

@@ -25,6 +25,13 @@ def state_findings(status: Mapping[str, Any]) -> Iterator[Finding]:
             yield from _gateway(role, status[role])
     for peer in status["peers"]:
         yield from _peer(peer)
+    for peer in status["left"]:
+        yield Finding(
+            subject=f"peer {peer}",
+            severity=Severity.WARNING,
+            message="it was left, and is still in the configuration: the next start or reload imports from it again",
+            mend=f"remove peers.{peer} from the configuration, or reload it to have the peer back",
+        )
     unpublished = {f"{each['service']} ({each['registry']})": each["reason"] for each in status["unpublished"]}
     if unpublished:
         yield Finding(

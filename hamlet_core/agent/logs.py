@@ -39,9 +39,12 @@ def configure_logs(settings: Log, *, lasting: bool = True) -> None:
 
 @contextmanager
 def logs_as(settings: Log) -> Iterator[None]:
-    """Logs as `configure_logs` has them for as long as the block takes: for a command, which is no agent."""
+    """Logs as `configure_logs` has them for as long as the block takes: for a command, which is no agent.
+
+    Faults alone (a traceback, for example) are logged: the rest is what the command itself says.
+    """
     before = structlog.get_config()
-    configure_logs(settings, lasting=False)
+    configure_logs(settings.model_copy(update={"level": "error"}), lasting=False)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from hamlet_core.agent.admin import Document, Method
 from hamlet_core.agent.findings import rotated_findings
 from hamlet_core.agent.fixed import refuse_fixed, rotated
 from hamlet_core.agent.leadership import Leadership
-from hamlet_core.agent.status import coordination, stamp
+from hamlet_core.agent.status import coordination, stamp, unusable
 from hamlet_core.agent.supervise import Supervisor
 from hamlet_core.api import HamletError
 from hamlet_core.config.load import Loaded
@@ -82,15 +82,18 @@ class Standby:
             "ready": False,
             "not_ready": self.not_ready,
             "identity_expires": stamp(self.identity.credentials.not_after),
+            "unusable": unusable(self.identity),
             "coordinator": coordination(self._leadership),
             "registries": [],
             "gateway": None,
             "egress": None,
             "peers": [],
+            "left": [],
             "unpublished": [],
             "orphans": [],
             "refused_callers": 0,
             "last_refusal": "",
+            "last_refusal_at": None,
             "rotated": self.rotated,
             "crashes": dict(self.supervisor.crashes),
         }

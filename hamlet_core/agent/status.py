@@ -11,8 +11,11 @@ from typing import Any, TypeAlias
 
 from hamlet_core import __version__
 from hamlet_core.agent.agent import Agent
+from hamlet_core.agent.checks import Checks
 from hamlet_core.agent.importer import Lane
 from hamlet_core.agent.leadership import Leadership
+from hamlet_core.api import Finding
+from hamlet_core.identity.source import IdentitySource
 from hamlet_core.rpc.link import VERSIONS
 from hamlet_core.rpc.peering import Peering
 from hamlet_core.wire.messages import Codec
@@ -48,6 +51,26 @@ def coordination(leadership: Leadership | None) -> Document | None:
     return {"kind": leadership.port.kind, "leading": leadership.leads.is_set(), "error": leadership.error}
 
 
+def unusable(identity: IdentitySource) -> list[Document]:
+    """The certificate files that are not usable now; `peer` is None for our own."""
+    return [
+        {
+            "peer": file.peer,
+            "what": file.what,
+            "file": str(file.path),
+            "problem": file.problem,
+            "in_force": file.in_force,
+        }
+        for file in identity.unusable()
+    ]
+
+
+def _said(finding: Finding) -> str:
+    """What it is about, once, and what it is."""
+    subject, message = finding.subject, finding.message
+    return message if message.startswith(subject) else f"{subject}: {message}"
+
+
 class Reporter:
     """Makes the documents of one agent, which `leadership` lets lead where there is a coordinator."""
 
@@ -55,6 +78,11 @@ class Reporter:
         self._agent = agent
         self._leadership = leadership
         self._since = Since()
+        self._checks = Checks(agent.ports)
+
+    async def refresh(self) -> None:
+        """Ask the registries what is wrong with them, where what they said last is old; `status` tells it."""
+        await self._checks.refresh()
 
     def status(self) -> Document:
         """Everything `hamlet status --json` prints."""
@@ -71,15 +99,18 @@ class Reporter:
             "ready": not agent.not_ready,
             "not_ready": agent.not_ready,
             "identity_expires": stamp(agent.identity.credentials.not_after),
+            "unusable": unusable(agent.identity),
             "coordinator": coordination(self._leadership),
             "registries": [self._registry(lane) for lane in agent.importer.lanes],
             "gateway": self._gateway(),
             "egress": self._egress(),
             "peers": [self._peer(peering) for peering in agent.peerings.values()],
+            "left": sorted(agent.left),
             "unpublished": [problem._asdict() for problem in agent.publication.problems()],
             "orphans": [{"peer": key.peer, "service": key.name} for key in orphans],
             "refused_callers": agent.refused,
             "last_refusal": agent.last_refusal,
+            "last_refusal_at": stamp(agent.last_refusal_at),
             "rotated": self.rotated,
             "crashes": dict(agent.supervisor.crashes),
         }
@@ -126,7 +157,14 @@ class Reporter:
                 "error": lane.error,
                 "mend": lane.mend,
             },
+            "check": self._checked(lane.port.name),
         }
+
+    def _checked(self, name: str) -> Document:
+        found = self._checks.found(name)
+        errors = found.errors if found is not None else ()
+        first = next((_said(error) for error in errors), "")
+        return {"at": stamp(found.at) if found is not None else None, "errors": len(errors), "first": first}
 
     def _peer(self, peering: Peering) -> Document:
         name = peering.name
@@ -151,8 +189,20 @@ class Reporter:
             "identity": link.identity,
             "last_error": peering.last_error,
             "last_error_at": stamp(peering.last_error_at),
+            "not_linked": self.not_linked(name),
             "attempts": link.attempts,
         }
+
+    def not_linked(self, name: str) -> str:
+        """Why no stream of a peer is up; an empty string when one is."""
+        peering = self._agent.peerings[name]
+        if peering.streams:
+            return ""
+        if self._agent.not_ready:
+            return f"not dialled yet: {self._agent.not_ready}"
+        if peering.last_error:
+            return peering.last_error
+        return "waiting to be dialled" if self._agent.links[name].waits else "being dialled"
 
     def _imports(self, peering: Peering) -> Document:
         parts = [lane.reconciler.status(peering.name) for lane in self._agent.importer.lanes]
@@ -172,6 +222,7 @@ class Reporter:
                 if late.since <= told
             },
             "lost_since": stamp(next((part.lost_since for part in parts if part.lost_since), None)),
+            "kept_until": stamp(max((part.kept_until for part in parts if part.kept_until), default=None)),
             "rejected": {name: reason for part in parts for name, reason in part.rejected.items()},
             "aliases": {fqdn: alias for part in parts for fqdn, alias in part.aliases.items()},
             "held": {
@@ -290,7 +341,7 @@ class Reporter:
         imported = [
             {"registry": lane.port.name, "peer": row.key.peer, "service": row.key.name, "local_name": row.local_name,
              "reached_at": list(row.reached_at),
-             "state": row.state, "reason": row.reason}
+             "state": row.state, "reason": row.reason, "kept_until": stamp(row.kept_until)}
             for lane in agent.importer.lanes
             for row in lane.reconciler.rows()
             if peer in (None, row.key.peer)

@@ -146,7 +146,7 @@ class Report:
             click.echo(json.dumps({"step": title, "ok": ok, "seconds": round(seconds, 4)}))
         else:
             mark = styled("✓", "green") if ok else styled("✗", "red")
-            self._console.print(mark, title, styled(f"{seconds * 1000:,.0f} ms", "dim"))
+            self._console.print(mark, f"{title} ", styled(f"{seconds * 1000:,.0f} ms", "dim"))
 
     def say(self, text: str) -> None:
         """A line for people only."""

@@ -15,6 +15,8 @@ from rich.text import Text
 _GAP = 3
 """Columns that rich puts between two cells."""
 _INDENT = 4
+READABLE = 160
+"""A terminal may be wider; nobody reads rows that are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,7 @@ class Listing:
     """Rows under headings; the last `notes` columns hold sentences.
 
     Where the terminal is too narrow, empty columns are left out, then the notes are written below their row,
-    and only then is a cell broken.
+    and only then is a cell broken. Where it is wide, rows longer than `READABLE` have their notes wrapped.
     """
 
     headings: tuple[str, ...]
@@ -32,15 +34,19 @@ class Listing:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table in the form that fits; see the class."""
         everything = list(range(len(self.headings)))
-        if _width(self._widths(everything)) <= options.max_width:
+        room = min(options.max_width, READABLE) if console.is_terminal else options.max_width
+        if _width(self._widths(everything)) <= room:
             yield self._table(everything, self.rows)
             return
         used = [column for column in everything if any(row[column].plain for row in self.rows)]
         widths = self._widths(used)
-        if _width(widths) <= options.max_width or not self.notes:
+        if _width(widths) <= room or not self.notes:
             yield self._table(used, self.rows)
             return
         short = [column for column in used if column < len(self.headings) - self.notes]
+        if console.is_terminal and options.max_width >= READABLE and _width(self._widths(short)) <= READABLE // 2:
+            yield self._table(used, self.rows, width=READABLE)
+            return
         table = self._table(short, self.rows)
         # Each row is a table of its own, so that its notes can stand below it: the columns keep their widths.
         fits = _width(self._widths(short)) <= options.max_width
@@ -49,9 +55,10 @@ class Listing:
             yield self._table(used, self.rows)
             return
         heading, rows = drawn[:2], drawn[2:]
-        for line in heading:
-            yield from line
-            yield Text("\n", end="")
+        if sum(bool(self.headings[column]) for column in short) > 1:  # else it would stand above other things, too
+            for line in heading:
+                yield from line
+                yield Text("\n", end="")
         for line, row in zip(rows, self.rows, strict=True):
             yield from line
             yield Text("\n", end="")
@@ -69,10 +76,12 @@ class Listing:
             for column in columns
         ]
 
-    def _table(self, columns: Sequence[int], rows: Iterable[tuple[Text, ...]]) -> Table:
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    def _table(self, columns: Sequence[int], rows: Iterable[tuple[Text, ...]], width: int | None = None) -> Table:
+        """With a `width`, what is too long for it wraps in the notes alone."""
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", width=width)
         for column in columns:
-            made.add_column(self.headings[column], overflow="fold")
+            is_note = column >= len(self.headings) - self.notes
+            made.add_column(self.headings[column], overflow="fold", no_wrap=width is not None and not is_note)
         for row in rows:
             made.add_row(*(row[column] for column in columns))
         return made

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -22,9 +24,38 @@ from hamlet_core.identity.spiffe import (
     validity,
     verify_peer,
 )
+from hamlet_core.words import counted
 
 _OWN = "identity"
+_IN_FORCE = "the last good one is in force"
 _DER, _SPKI = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """A file of ours, or of `peer`, that is not usable now.
+
+    `what` is its key in the configuration (certificate, key, bundle), `in_force` whether an earlier content of it is.
+    """
+
+    peer: str | None
+    what: str
+    path: Path
+    problem: str
+    in_force: bool
+
+
+def unusable_findings(files: Iterable[Unusable]) -> Iterator[Finding]:
+    """One for each file."""
+    for file in files:
+        message = f"{file.path}: {file.problem}" + (f"; {_IN_FORCE}" if file.in_force else "")
+        if file.peer is None:
+            mend = "replace the file (`hamlet pki` makes one for development); it is read again by itself"
+            yield _error(f"{_OWN}: {file.what}", message, mend)
+        else:
+            yield _error(
+                f"peer {file.peer}: {file.what}", message, f"ask the operator of {file.peer} for its bundle.pem"
+            )
 
 
 def own_findings(
@@ -80,10 +111,8 @@ def bundle_findings(peer: str, bundle: TrustBundle, now: datetime) -> Iterator[F
         # Beside a valid authority an expired one is the rest of a rotation: harmless, worth tidying.
         yield _warning(subject, finding.message, finding.mend) if valid else finding
     if not trouble:
-        count = len(bundle.certificates)
-        yield Finding(
-            subject=subject, severity=Severity.OK, message=f"trust bundle of {count} certificate(s) is valid"
-        )
+        count = counted(len(bundle.certificates), "certificate")
+        yield Finding(subject=subject, severity=Severity.OK, message=f"trust bundle of {count} is valid")
 
 
 def wrong_bundle_findings(

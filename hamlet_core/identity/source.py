@@ -22,10 +22,12 @@ from watchfiles import awatch
 from hamlet_core.api import Finding, Severity
 from hamlet_core.identity.credentials import Credentials
 from hamlet_core.identity.findings import (
+    Unusable,
     bundle_findings,
     own_findings,
     same_name_findings,
     shared_authority_findings,
+    unusable_findings,
     wrong_bundle_findings,
 )
 from hamlet_core.identity.spiffe import (
@@ -143,7 +145,8 @@ class IdentitySource:
             return state.bundles[path]
         except KeyError:
             raise IdentityError(
-                f"peer {peer} has no trust bundle", mend=state.problems.get(path, f"put one at {path}")
+                f"peer {peer} has no trust bundle: {path}: {state.problems.get(path, 'it was not read')}",
+                mend=f"ask the operator of {peer} for its bundle.pem",
             ) from None
 
     def material(self, peer: str) -> object:
@@ -221,18 +224,30 @@ class IdentitySource:
                     _log.info("certificates reloaded", version=self._version)
                     on_change()
 
+    def unusable(self) -> list[Unusable]:
+        """The files that are not usable now: our own, then the peers'."""
+        state, own = self._state, self._state.identity
+        ours = {"certificate": own.certificate, "key": own.key, "bundle": own.bundle}
+        files: list[tuple[str | None, str, Path]] = [
+            (None, what, path) for what, path in ours.items() if path is not None
+        ]
+        files += [(peer, "bundle", path) for peer, path in state.bundle_of.items()]
+        return [
+            Unusable(
+                peer=peer,
+                what=what,
+                path=path,
+                problem=state.problems[path],
+                in_force=path in state.bundles if what == "bundle" else state.credentials is not None,
+            )
+            for peer, what, path in files
+            if path in state.problems
+        ]
+
     def findings(self, now: datetime, *, trust_domain: str | None = None) -> list[Finding]:
         """What `hamlet check` should say: about our certificate (`trust_domain`: our mesh's), key and bundles."""
         state = self._state
-        findings = [
-            Finding(
-                subject=str(path),
-                severity=Severity.ERROR,
-                message=problem,
-                mend="replace the file; it is read again by itself",
-            )
-            for path, problem in state.problems.items()
-        ]
+        findings = list(unusable_findings(self.unusable()))
         own = state.bundles.get(state.identity.bundle) if state.identity.bundle else None
         if state.credentials is not None:
             findings += own_findings(state.credentials, own, trust_domain, now)
@@ -259,7 +274,8 @@ class IdentitySource:
     ) -> bool:
         before, problems = self._state, dict[Path, str]()
         bundles = dict[Path, TrustBundle]()
-        for path in {*bundle_of.values(), *([identity.bundle] if identity.bundle else [])}:
+        bundled = {*bundle_of.values(), *([identity.bundle] if identity.bundle else [])}
+        for path in bundled:
             try:
                 bundles[path] = TrustBundle.from_pem(_read(path), source=str(path))
             except IdentityError as error:
@@ -276,7 +292,9 @@ class IdentitySource:
         )
         for path, problem in problems.items():
             if before.problems.get(path) != problem:
-                _log.warning("certificate file is not usable; the last good one stays", path=str(path), error=problem)
+                kept = path in bundles or (path not in bundled and before.credentials is not None)
+                event = "certificate file is not usable" + ("; the last good one stays" if kept else "")
+                _log.warning(event, path=str(path), error=problem)
         changed = self._state.material() != before.material()
         self._version += changed
         return changed

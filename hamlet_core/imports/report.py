@@ -83,6 +83,7 @@ def peer_imports(table: ImportTable, peer: str) -> PeerImports:
         live=offers.live,
         complete=offers.complete,
         lost_since=offers.lost_since,
+        kept_until=offers.retained_until(),
     )
 
 
@@ -120,6 +121,14 @@ def orphans(table: ImportTable) -> tuple[StandingImport, ...]:
     )
 
 
+def _why_kept(offers: Offers) -> str:
+    if offers.settings is None:
+        return "its peer is not in the configuration"
+    if offers.live:
+        return "its peer has not mentioned it yet since the link came up"
+    return "its peer is not linked" if offers.lost_since is None else "its peer is lost"
+
+
 def rows(table: ImportTable) -> Iterator[ImportRow]:
     """Every service of every peer that is offered or stands, by peer and name."""
     for peer, offers in sorted(table.peers.items()):
@@ -129,10 +138,12 @@ def rows(table: ImportTable) -> Iterator[ImportRow]:
             found = settled(table, key)
             here = offers.live and name in offers.fresh
             kept = stands is not None and not here and name not in offers.held
+            retained = kept and found.state is State.APPLIED
             yield ImportRow(
                 key=key,
                 local_name=stands.local_name if stands is not None else "",
                 reached_at=_reached_at(offers, name) if stands is not None else (),
-                state="retained" if kept and found.state is State.APPLIED else found.state,
-                reason=found.reason,
+                state="retained" if retained else found.state,
+                reason=found.reason or (_why_kept(offers) if retained else ""),
+                kept_until=offers.retained_until() if retained else None,
             )

@@ -58,7 +58,8 @@ class PeerImports:
     by name, what was tried and is tried again. `rejected`: reason by name, by our rules or by the
     registry. `unlisted`: refusals beyond those, too many to be listed. `held`: removals held back, by name.
     `aliases`: local name by FQDN, where they differ. `live`: its stream is up. `complete`: and has delivered
-    its whole catalog. `lost_since`: since when its entries are kept without a complete catalog.
+    its whole catalog. `lost_since`: since when its entries are kept without a complete catalog. `kept_until`: when
+    they are withdrawn if it stays lost; None where that is never.
     """
 
     peer: str
@@ -75,6 +76,7 @@ class PeerImports:
     live: bool = False
     complete: bool = False
     lost_since: datetime | None = None
+    kept_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ class ImportRow:
 
     `local_name` is empty for what does not stand in the registry; `reached_at` has the places (`host:port`) to
     which workloads of this mesh connect, as far as they are known. `state` is a `State`, or `retained` for an
-    entry that is kept although its peer is not there, or not done with its catalog.
+    entry that is kept although its peer is not there, or not done with its catalog; `kept_until` as in `PeerImports`.
     """
 
     key: ImportKey
@@ -103,3 +105,4 @@ class ImportRow:
     reached_at: tuple[str, ...]
     state: str
     reason: str = ""
+    kept_until: datetime | None = None

@@ -50,6 +50,8 @@ class Link:
         self.attempts = 0
         """Dials since the last that succeeded: that brought a catalog, or a part of it."""
         self._answered = False  # the peer did, the last time it was dialled
+        self.waits = peering.settings.address is None or not peering.dials_first
+        """Whether it waits to be dialled: for ever without an address, and at first where the peer dials first."""
         self.identity = ""
         """What the peer proved to be when it was last dialled."""
         self.rejected = False
@@ -135,6 +137,8 @@ class Link:
                     await self._peering.changed.wait()
         except TimeoutError:
             return
+        finally:
+            self.waits = False
 
     async def _until_unserved(self) -> None:
         while self._peering.served:

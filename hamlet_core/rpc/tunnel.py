@@ -267,8 +267,14 @@ class Tunnel:
                 f"{self.address} closed the connection {doing}",
                 mend="it may refuse our certificate or our TLS: has its operator our current bundle.pem?",
             ) from error
+        except ConnectionRefusedError as error:
+            raise PeerUnreachable(
+                f"nothing listens at {self.address}", mend="is the peer's agent up, and its address right?"
+            ) from error
         except (OSError, UnicodeError) as error:
-            raise PeerUnreachable(f"{self.address} failed {doing}: {error or type(error).__name__}") from error
+            errno = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(errno) if errno else str(error) or type(error).__name__
+            raise PeerUnreachable(f"{self.address} failed {doing}: {reason}") from error
 
 
 def _explain_tls(error: ssl.SSLError, address: str) -> HamletError:

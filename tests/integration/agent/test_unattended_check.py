@@ -117,10 +117,13 @@ def test_without_a_gateway_certificates_are_looked_at_alone(west):
 
 def test_what_the_parts_log_is_no_part_of_the_document(west, east):
     west.configure({"east": east.peer(bundle="none.pem")})
-    subject = str(west.folder / "none.pem")
     done = check(west, expect=1)
-    assert found(done)[subject][0] == "error"
-    assert "certificate file is not usable" in done.stderr
+    first, missing = json.loads(done.stdout)["findings"][:2]
+    assert first["message"].endswith("hamlet.sock: no registry and no peer was asked")
+    assert (missing["subject"], missing["severity"]) == ("peer east: bundle", "error")
+    assert str(west.folder / "none.pem") in missing["message"]
+    assert missing["mend"] == "ask the operator of east for its bundle.pem"
+    assert done.stderr == "", "a command says what there is to say, and logs faults alone"
 
 
 def test_a_fault_of_a_gateway_is_logged_with_its_traceback_and_no_value_on_the_way(west, plugins, monkeypatch):

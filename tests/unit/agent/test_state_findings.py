@@ -25,6 +25,7 @@ def status(
     refused=None,
     refuses=None,
     unpublished=(),
+    left=(),
 ):
     peer = {
         "name": "east",
@@ -38,6 +39,7 @@ def status(
         "egress": egress,
         "peers": [peer],
         "unpublished": list(unpublished),
+        "left": list(left),
     }
 
 
@@ -133,6 +135,13 @@ def test_what_is_well_is_not_mentioned():
             "not published: 1: a (local): no gateway",
             "`hamlet status`",
         ),
+        (
+            status(left=["north"]),
+            "peer north",
+            Severity.WARNING,
+            "it was left, and is still in the configuration",
+            "remove peers.north",
+        ),
     ],
     ids=[
         "a registry cannot be read",
@@ -147,6 +156,7 @@ def test_what_is_well_is_not_mentioned():
         "we refuse",
         "the peer refuses",
         "not published",
+        "left and still configured",
     ],
 )
 def test_what_is_unwell_is_one_finding_with_its_mend(document, subject, severity, message, mend):

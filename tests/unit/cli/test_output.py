@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hamlet_core.cli import main
 from hamlet_core.cli.output import console, emit, styled, table
+from hamlet_core.cli.tables import READABLE
 
 
 class Colour(StrEnum):
@@ -108,9 +109,13 @@ def test_standard_error_has_a_console_of_its_own(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("", "wrong\n")
 
 
-def _drawn(width: int, *headings: str, rows: list[tuple[object, ...]], notes: int = 1) -> list[str]:
+def _drawn(
+    width: int, *headings: str, rows: list[tuple[object, ...]], notes: int = 1, terminal: bool = False
+) -> list[str]:
     out = StringIO()
-    Console(file=out, width=width).print(table(*headings, rows=rows, notes=notes))
+    Console(file=out, width=width, force_terminal=terminal, color_system=None).print(
+        table(*headings, rows=rows, notes=notes)
+    )
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -140,6 +145,21 @@ def test_in_a_narrower_one_sentences_stand_below_their_row() -> None:
         "    loopback",
         "east   stock",
     ]
+
+
+def test_a_heading_that_is_alone_is_left_out_where_sentences_stand_below_their_row() -> None:
+    drawn = _drawn(50, "", "what", "how it is", "what to do", rows=[("ok", "identity", "x" * 40, "y" * 40)], notes=2)
+    assert drawn == ["ok   identity", f"    {'x' * 40}", f"    {'y' * 40}"]
+
+
+def test_on_a_wide_terminal_sentences_are_wrapped_and_in_a_pipe_they_are_not() -> None:
+    row = ("ok", "registry 'main'", "a sentence of some words " * 6, "and another one " * 6)
+    on_terminal = _drawn(250, "", "what", "how it is", "what to do", rows=[row], notes=2, terminal=True)
+    assert {len(line) <= READABLE for line in on_terminal} == {True}
+    assert "registry 'main'" in " ".join(on_terminal), "what is no sentence is not broken"
+    assert len(on_terminal) > 3
+    in_pipe = _drawn(250, "", "what", "how it is", "what to do", rows=[row], notes=2)
+    assert len(in_pipe) == 3
 
 
 def test_where_even_that_does_not_fit_cells_are_broken_and_nothing_is_lost() -> None:

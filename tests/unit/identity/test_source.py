@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography import x509
 
 from hamlet_core.api import Severity
@@ -133,7 +134,8 @@ def test_unknown_peers_and_missing_bundles_are_said_so(files):
         source.bundle("south")
     with pytest.raises(IdentityError, match="peer north has no trust bundle") as refused:
         source.bundle("north")
-    assert "cannot be read" in refused.value.mend
+    assert "cannot be read" in str(refused.value)
+    assert refused.value.mend == "ask the operator of north for its bundle.pem"
     with pytest.raises(IdentityError, match="north has no trust bundle"):
         source.identify(NORTH.leaf("spiffe://north.example/x").chain, NOW)
     assert source.identify(EAST.leaf(EAST_ID).chain, NOW)[0] == "east", "one peer's fault is not another's"
@@ -180,7 +182,21 @@ def test_what_is_broken_keeps_the_last_good_one_and_is_told(files, name, content
     assert (source.credentials, source.bundle("east"), source.version) == before
     (path,) = source.problems
     assert path.parent == files.folder
-    assert any(f.severity is Severity.ERROR and str(path) in f.subject for f in source.findings(NOW))
+    (finding,) = [f for f in source.findings(NOW) if f.severity is Severity.ERROR and str(path) in f.message]
+    assert finding.subject in ("peer east: bundle", "identity: certificate", "identity: key")
+    assert finding.message.endswith("the last good one is in force")
+    assert [(each.path, each.in_force) for each in source.unusable()] == [(path, True)]
+
+
+def test_of_a_bundle_that_was_never_there_no_last_good_one_is_spoken_of(files):
+    (files.folder / "east.pem").unlink()
+    with structlog.testing.capture_logs() as logs:
+        source = files.source()
+    assert [each["event"] for each in logs] == ["certificate file is not usable"]
+    (finding,) = [f for f in source.findings(NOW) if f.severity is Severity.ERROR]
+    assert (finding.subject, finding.mend) == ("peer east: bundle", "ask the operator of east for its bundle.pem")
+    assert "in force" not in finding.message
+    assert [each.in_force for each in source.unusable()] == [False]
 
 
 def test_a_file_that_vanishes_keeps_the_last_good_one_and_recovers(files):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hamlet_core.api import ImportKey, RemoveImport, WriteImport
 
 
@@ -34,6 +36,33 @@ def test_what_stands_from_before_and_was_not_offered_again_is_retained(bench):
     it.begin()
     it.offer("a")
     assert listed(it) == {"a": ("a", "applied"), "b": ("b", "retained")}
+
+
+def test_why_and_until_when_something_is_retained_is_listed(bench):
+    it = bench(east={"retain": "2h"})
+    it.sync("a")
+
+    def said():
+        ((reason, until),) = [(row.reason, row.kept_until) for row in it.reconciler.rows()]
+        assert it.status().kept_until == until
+        return reason, until
+
+    assert said() == ("", None)
+    it.lost()
+    lost = it.now
+    it.later(hours=1)
+    assert said() == ("its peer is lost", lost + timedelta(hours=2))
+    it.begin()
+    assert said() == ("its peer has not mentioned it yet since the link came up", None)
+    it.offer("a")
+    assert said() == ("", None)
+
+
+def test_what_is_retained_for_ever_has_no_end(bench):
+    it = bench(east={"retain": 0})
+    it.sync("a")
+    it.lost()
+    assert [(row.reason, row.kept_until) for row in it.reconciler.rows()] == [("its peer is lost", None)]
 
 
 def test_a_held_removal_is_listed_as_held(bench):

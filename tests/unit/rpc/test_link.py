@@ -176,7 +176,7 @@ async def test_a_stream_that_was_not_needed_is_no_failure(link, delays):
 async def test_a_peer_without_address_is_waited_for(link):
     async with link(address=None) as it:
         await asyncio.wait_for(it.task, 10)
-        assert it.dials == 0
+        assert (it.dials, it.waits) == (0, True)
         assert not it.rejected
 
 
@@ -184,8 +184,9 @@ async def test_the_side_that_does_not_dial_first_waits_a_while(link, monkeypatch
     monkeypatch.setattr(module, "DIAL_DELAY", 0.1)
     async with link(dials_first=False) as it:
         await settle()
-        assert it.dials == 0
+        assert (it.dials, it.waits) == (0, True)
         await until(lambda: it.dials == 1)
+        assert not it.waits
 
 
 @pytest.mark.parametrize(
