@@ -210,7 +210,7 @@ def check_made(block: Block, folder: Path) -> None:
 
 def check_tests(block: Block, folder: Path) -> None:
     """What pytest prints when all is well: a dot for each test that passed. How many is a test's of its page."""
-    found = re.fullmatch(r"((?:\.+ \[ *\d+%\]\n)+)(\d+) passed in [\d.]+s\n", block.text)
+    found = re.fullmatch(r"((?:\.+ +\[ *\d+%\]\n)+)(\d+) passed in [\d.]+s\n", block.text)
     assert found, f"{block.where}: this is not what pytest prints"
     assert found[1].count(".") == int(found[2]), f"{block.where}: another number of dots than of tests"
 

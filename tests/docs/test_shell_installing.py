@@ -164,7 +164,7 @@ def test_as_a_service_its_user_can_check_the_configuration_as_the_unit_does(
 
 def test_the_scaffold_is_installed_and_tested_as_the_pages_say(wheels: Path, tmp_path: Path) -> None:
     (commands,) = typed("docs/cli.md", "hamlet new-adapter")
-    *_, of_the_tutorial = typed("docs/writing-an-adapter.md", "1. The scaffold")
+    _, of_the_tutorial = typed("docs/writing-an-adapter.md", "1. The scaffold")
     lines = commands.splitlines(keepends=True)
     assert lines[:2] == ["hamlet new-adapter etcd\n", "cd hamlet-etcd\n"]
     assert of_the_tutorial == "".join(lines[2:]) + ".venv/bin/hamlet plugins\n", "the two pages type the same"

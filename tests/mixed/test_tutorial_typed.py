@@ -111,4 +111,4 @@ def test_the_page_works_as_it_stands(linked: tuple[West, East], readers: dict[st
 
         host.types(away)
         sidecar.types(away)
-    assert set(tutorial.STEPS) == tutorial.TYPED, "nothing of the page is left untyped"
+    assert set(tutorial.STEPS) <= tutorial.TYPED, "nothing of the page is left untyped"
