@@ -263,6 +263,8 @@ def check_drawing(block: Block, folder: Path) -> None:
     assert re.search("[─═▶◀→]", block.text), f"{block.where}: text that follows no command and is no drawing"
     typed = re.search(rf"^(\$|{'|'.join(COMMANDS)}) ", block.text, re.MULTILINE)
     assert not typed, f"{block.where}: a command in a text: {typed}"
+    ruled = re.search(r"^ *─+ *$", block.text, re.MULTILINE)
+    assert not ruled, f"{block.where}: a table of hamlet that follows no command"
 
 
 # --- whose a block is --------------------------------------------------------------------------------------
@@ -368,6 +370,7 @@ def block_of(language: str, text: str, *, page: str = "docs/x.md", title: str = 
         block_of("toml", "a = \n"),
         block_of("text", "some words\n"),
         block_of("text", "west ──▶ east\nkubectl get pods\n"),
+        block_of("text", "peer   state\n────────────\neast   live\n"),
         # What its page's test does not read is not exempt, wherever it stands.
         block_of("text", "dig +short stock\n", page=MIXED, heading="6. From Kubernetes to Consul"),
         block_of("text", "west ── east\n$ curl http://a/\n", page=MIXED, heading="7. Withdraw"),
