@@ -6,10 +6,10 @@ A watch tells services and nothing of what it had to leave out (a malformed file
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 
 from hamlet_core.api import Finding, Severity
 from hamlet_core.plugins.registry_port import RegistryPort
@@ -50,7 +50,7 @@ class Checks:
             await asyncio.wait(asked, timeout=WITHIN)
 
     def _is_due(self, name: str) -> bool:
-        return name not in self._asking and time.monotonic() >= self._due.get(name, 0.0)
+        return name not in self._asking and monotonic() >= self._due.get(name, 0.0)
 
     def _ask(self, name: str) -> asyncio.Task[None]:
         task = self._asking[name] = asyncio.get_running_loop().create_task(self._check(name))
@@ -58,8 +58,8 @@ class Checks:
         return task
 
     async def _check(self, name: str) -> None:
-        began, at = time.monotonic(), datetime.now(UTC)
+        began, at = monotonic(), datetime.now(UTC)
         findings: Sequence[Finding] = await self._ports[name].check()  # what fails is a finding, too
         self._found[name] = Checked(errors=tuple(f for f in findings if f.severity is Severity.ERROR), at=at)
-        took = time.monotonic() - began
-        self._due[name] = time.monotonic() + max(FRESH, SHARE * took)
+        took = monotonic() - began
+        self._due[name] = monotonic() + max(FRESH, SHARE * took)

@@ -121,7 +121,37 @@ def test_a_lost_peers_services_are_listed_as_retained(linked: tuple[Mesh, Mesh])
         )
     )
     assert rows[0]["service"] == "orders.west.example"
+    assert rows[0]["reason"] == "its peer is lost"
     assert east.imported_names("west"), "and they stand"
+    imports = json.loads(hamlet_any(east, "status"))["peers"][0]["imports"]
+    assert imports["kept_until"] == rows[0]["kept_until"] > imports["lost_since"]
+
+
+def test_what_is_wrong_with_files_is_told_by_status_until_it_is_mended(linked: tuple[Mesh, Mesh]) -> None:
+    west, east = linked
+    for name in ("one", "two"):
+        (east.services / f"{name}.yaml").write_text("nonsense")
+    good = west.bundle.read_bytes()
+    west.bundle.write_bytes(b"garbage")
+    said = wait_until(lambda: "not usable" in (text := hamlet_text(east, "status")) and "2 errors" in text and text)
+    assert "the bundle of west is not usable, the last good one is in force: `hamlet check` says why" in said
+    assert "registry east has 2 errors, the first: " in said
+    assert "live" in said
+    subjects = {each["subject"] for each in hamlet_json(east, "check", expect=1)["findings"]}
+    assert subjects >= {"peer west: bundle", "services/one.yaml", "services/two.yaml"}
+    west.bundle.write_bytes(good)
+    for name in ("one", "two"):
+        east.remove_service(name)
+    mended = wait_until(lambda: (s := hamlet_json(east, "status")) and not s["unusable"] and s)
+    wait_until(lambda: not hamlet_json(east, "status")["registries"][0]["check"]["errors"])
+    assert mended["peers"][0]["imports"]["state"] == "live"
+
+
+def test_a_peer_that_is_waited_for_is_said_to_be(west: Mesh, east: Mesh, launch: Launch) -> None:
+    west.configure({"east": east.peer(address=None)})
+    launch(west).state("east", "imports", "connecting")
+    wait_until(lambda: "waiting to be dialled" in hamlet_text(west, "status"))
+    assert "not linked: waiting to be dialled" in hamlet(west, "check")
 
 
 def test_an_expired_certificate_is_told_by_status(west: Mesh, launch: Launch) -> None:
@@ -168,6 +198,10 @@ def test_leaving_a_configured_peer_removes_what_came_from_it_and_says_what_is_le
     said = hamlet(east, "leave", "west", "--yes")
     assert "remove peers.west" in said
     assert not east.imported_names("west")
+    assert "west was left; remove peers.west from the configuration" in hamlet_text(east, "status")
+    assert hamlet_json(east, "status")["left"] == ["west"]
+    (told,) = [each for each in hamlet_json(east, "check")["findings"] if "it was left" in each["message"]]
+    assert told["subject"] == "peer west"
     unknown = hamlet(east, "leave", "nobody", "--yes", expect=1)
     assert "nobody" in unknown
 

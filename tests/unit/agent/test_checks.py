@@ -32,7 +32,7 @@ class Port:
 def clock(monkeypatch):
     """The time, in seconds, as `Checks` sees it; it stands still."""
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
     return now
 
 

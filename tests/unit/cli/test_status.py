@@ -20,9 +20,9 @@ EXPORTS = {"state": "live", "since": None, "offered": 0, "lag": 0, "rejected": {
 PEER = {"name": "west", "imports": IMPORTS, "exports": EXPORTS, "last_error": "", "not_linked": ""}
 STATUS = {
     "mesh": "east", "trust_domain": "east.example", "listen": ":8008", "started": None, "ready": True,
-    "not_ready": "", "identity_expires": LATER, "unusable": [], "coordinator": None, "registries": [REGISTRY], "gateway": None,
-    "egress": None, "peers": [PEER], "left": [], "unpublished": [], "orphans": [], "refused_callers": 0,
-    "last_refusal": "", "last_refusal_at": None, "rotated": [], "reload_refused": "",
+    "not_ready": "", "identity_expires": LATER, "unusable": [], "coordinator": None, "registries": [REGISTRY],
+    "gateway": None, "egress": None, "peers": [PEER], "left": [], "unpublished": [], "orphans": [],
+    "refused_callers": 0, "last_refusal": "", "last_refusal_at": None, "rotated": [], "reload_refused": "",
 }  # fmt: skip
 
 
@@ -116,7 +116,9 @@ def test_where_nothing_is_published_or_imported_that_is_said(shown: Any) -> None
 
 
 def test_an_import_that_is_retained_says_until_when(shown: Any) -> None:
-    row = {"registry": "main", "peer": "west", "service": "a", "local_name": "a", "reached_at": [],
-           "state": "retained", "reason": "its peer is lost", "kept_until": "2026-11-24T17:54:03.000+00:00"}  # fmt: skip
+    row = {
+        "registry": "main", "peer": "west", "service": "a", "local_name": "a", "reached_at": [], "state": "retained",
+        "reason": "its peer is lost", "kept_until": "2026-11-24T17:54:03.000+00:00",
+    }  # fmt: skip
     said = shown({"published": [], "imported": [row]}, "services")
     assert "its peer is lost; kept until 2026-11-24 17:54 UTC (`retain`)" in said
