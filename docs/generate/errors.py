@@ -6,18 +6,14 @@ A class, an exit code or a code of streams that has no entry here stops `make do
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from docs.generate.messages import (
-    FINDING,
-    REFUSAL,
-    ErrorClass,
-    Message,
-    error_classes,
-    messages,
-    stream_codes,
-)
+from docs.generate.classes import ErrorClass, error_classes
+from docs.generate.messages import Message, messages, stream_codes
 from docs.generate.notice import NOTICE
+from docs.generate.sayers import OUTCOME, UNAVAILABLE
+from docs.generate.sections import divided
 from hamlet_core.cli.exits import Exit, code_of
 
 HEAD = """\
@@ -204,17 +200,18 @@ CODES: Mapping[str, tuple[str, str, str]] = {
 SENTENCES_HEAD = """\
 ## Sentences
 
-Every sentence that the source has for an error, by its class. `…` is what is filled in: a name, a value, a cause.
-Where the code knows a mend it is printed beside the sentence; for the others that of the family holds.
+Every sentence that the agent and its plugins have for an error, by where a person meets it and sorted by its first
+word. `…` is what is filled in: a name, a value, a cause in the words of another program. A *part* stands in another
+sentence, where that has `…`. Where no mend stands beside a sentence, it says by itself what to do, or that of its
+[family](#families) holds.
 """
 
-REFUSALS_HEAD = """\
-Reasons why a service of a peer is not taken, or not yet. The peer is told them, and `hamlet services` lists them.
-Each says which rule it is; the limits are in the [protocol](protocol.md#what-is-refused), the rules in
-[Security](security.md#what-is-taken-from-a-peer).
-"""
-
-FINDINGS_HEAD = "What `hamlet check` says. A finding is `ok`, a `warning` or an `error`; the mend stands behind it.\n"
+KINDS: Mapping[str, str] = {
+    OUTCOME: "an import is not written",
+    "Refused": "a route is refused",
+    UNAVAILABLE: "RegistryUnavailable, GatewayUnavailable or CoordinatorUnavailable",
+}
+"""What is no class of errors and yet has sentences of its own, in the column that names the class."""
 
 
 def errors() -> str:
@@ -259,27 +256,32 @@ def _unknown(code: str) -> bool:
 
 
 def _sentences() -> Iterator[str]:
-    of_class = {name: [each for each in messages() if each.said_by == name] for name in (*error_classes(), FINDING)}
-    for name, said in of_class.items():
-        if not said:
-            continue
-        yield f"### {'Findings' if name == FINDING else name}\n"
-        yield FINDINGS_HEAD if name == FINDING else f"{FAMILIES[name][1]}\n"
-        yield from _table(said)
-    yield "### Refused services\n"
-    yield REFUSALS_HEAD
-    yield "\n".join(["| reason |", "|---|", *(f"| {_code(each.text)} |" for each in _refusals())]) + "\n"
+    for section, said in divided(messages()).items():
+        yield f"### {section.title}\n\n{section.about}\n"
+        yield _table(said)
 
 
-def _refusals() -> Iterable[Message]:
-    return sorted((each for each in messages() if each.said_by == REFUSAL), key=lambda each: each.text)
+def _table(said: Iterable[Message]) -> str:
+    """The sentences, each once, with their classes if there are any, and mends if there are any."""
+    rows: dict[tuple[str, bool], list[Message]] = {}
+    for each in sorted(said, key=lambda each: each.text.lstrip("`…: ").casefold()):
+        rows.setdefault((each.text, each.part), []).append(each)
+    lines = []
+    for (text, part), alike in rows.items():
+        if (part and (text, False) in rows) or (re.search(r"\w…$", text) and (text[:-1], part) in rows):
+            continue  # it is a sentence, too; or the same, and more behind it
+        kinds = ", ".join(dict.fromkeys(filter(None, map(_kind, alike))))
+        mends = "; or ".join(dict.fromkeys(each.mend for each in alike if each.mend))
+        lines.append((_code(text) + (" *(part)*" if part else ""), kinds, _plain(mends)))
+    heads = ("it says", "error", "what to do")
+    columns = [at for at in range(3) if any(line[at] for line in lines)]
+    shown = [[line[at] for at in columns] for line in (heads, ("---",) * 3, *lines)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in shown) + "\n"
 
 
-def _table(said: Iterable[Message]) -> Iterator[str]:
-    rows = dict.fromkeys(
-        f"| {_code(each.text)} | {_plain(each.mend)} |" for each in sorted(said, key=lambda each: each.text)
-    )
-    yield "\n".join(["| it says | what to do |", "|---|---|", *rows]) + "\n"
+def _kind(message: Message) -> str:
+    """What the column of classes has for a sentence."""
+    return f"`{message.said_by}`" if message.said_by in error_classes() else KINDS.get(message.said_by, "")
 
 
 def _code(text: str) -> str:
