@@ -14,17 +14,21 @@ class Section:
     """A section: its words, and which sentences it takes: of these kinds (all, if none is named) and modules.
 
     A module is named with all below it. Of several sections that would take a sentence it goes to the one that is
-    `first`, then to the one that names its module most closely, then to the one that names its kind.
+    `first`, or takes it `also` from any module, then to the one that names its module most closely, then to the one
+    that names its kind.
     """
 
     title: str
     about: str
     modules: tuple[str, ...] = ("",)
     kinds: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     first: bool = False
 
     def claim(self, message: Message) -> tuple[bool, int, bool] | None:
         """How much a sentence belongs here, or None."""
+        if message.said_by in self.also:
+            return True, 0, True
         within = [len(each) for each in self.modules if f"{message.module}.".startswith(f"{each}." if each else "")]
         if not within or (self.kinds and message.said_by not in self.kinds):
             return None
@@ -109,6 +113,7 @@ SECTIONS = (
         about="Why a peer is not linked, or a stream with it has ended: `last error` of `hamlet status`. Some are"
         " told to the peer, and some are what the peer told; the codes are [above](#how-a-stream-ends).",
         modules=("hamlet_core.rpc", "hamlet_core.wire", "hamlet_core.publish.subscription"),
+        also=("StreamEnd",),
     ),
     Section(
         title="The agent",

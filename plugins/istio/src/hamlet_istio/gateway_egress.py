@@ -28,7 +28,9 @@ def answer(route: ImportRoute, options: EgressOptions, trusted: Mapping[str, Pee
     """How sidecars reach a service, or why they never can. Pure."""
     service = route.service
     if not service.sans:
-        return Refused("it names no SANs, so nothing would tell its ingress from an impostor: the owner has to")
+        return Refused(
+            "it names no SANs, so nothing would tell its ingress from an impostor: the owner has to publish them"
+        )
     if options.mode == "MUTUAL":
         if route.peer not in trusted:
             return Refused(f"there is no bundle of {route.peer} to verify its ingress by: give the peer one")
