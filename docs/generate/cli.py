@@ -20,6 +20,10 @@ The configuration is `--config`, before or after the command, else `$HAMLET_CONF
 read it to find the agent's admin socket, and so run on the agent's machine, as the agent's user. Plugins may add
 commands; `hamlet plugins` says which do.
 
+This page says what each command does. In which order they are typed, for an upgrade, a restore or the end of a
+peer, is in [Running an agent](operations.md); what to do when something is wrong, in
+[Troubleshooting](troubleshooting.md).
+
 `--json` prints one JSON document with everything that the tables show and more. Tables go to standard output, errors
 to standard error; colours only on a terminal, and never where `NO_COLOR` is set.
 

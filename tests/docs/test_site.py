@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import blocks
+
 ROOT = Path(__file__).parents[2]
 NO_NETWORK = f"""
 import runpy, socket, sys
@@ -91,6 +93,27 @@ def test_troubleshooting_is_found_before_other_pages_and_pages_lead_on(site: Pat
     quick = (site / "quick-start.html").read_text(encoding="utf-8")
     beside = re.findall(r'href="?([\w.-]+)"? class="?md-footer__link', quick)
     assert beside == ["index.html", "concepts.html"]
+
+
+COLUMNS = 80
+"""So many fit into a block of code where the page is 1280 px wide: 81 do."""
+
+
+def test_the_first_drawing_is_seen_whole() -> None:
+    first = blocks(ROOT / "README.md")[0]
+    assert "registry" in first.text
+    assert max(map(len, first.text.splitlines())) <= COLUMNS
+
+
+def test_names_in_the_first_column_of_a_table_stay_whole(site: Path) -> None:
+    links = [
+        re.findall(r'href="?(stylesheets/extra[\w.]*css)', page.read_text(encoding="utf-8"))
+        for page in site.glob("*.html")
+        if page.name != "404.html"  # nobody knows from where that is seen
+    ]
+    ((styles,),) = {tuple(each) for each in links}
+    rules = (site / styles).read_text(encoding="utf-8")
+    assert re.search(r"td:first-child code \{[^}]*overflow-wrap: normal;\s*word-break: normal;", rules)
 
 
 def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:
