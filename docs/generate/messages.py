@@ -72,8 +72,9 @@ def read(modules: Source) -> tuple[tuple[Message, ...], Mapping[Place, str]]:
                     node, where = form.origin or (said.node, module)
                     expression = ast.unparse(node)
                     faults[where.file, expression] = (
-                        f"{where.file}:{node.lineno}: the words of a {said.said_by} cannot be read from {expression}:"
-                        " write them as a text in the call, or in a variable that is set above it"
+                        f"{where.file}:{node.lineno}: no words can be read from {expression}, which is what"
+                        f" {said.said_by} says in {module.file}:{said.node.lineno}: write them as a text in the call,"
+                        " or in a variable that is set above it"
                     )
     return tuple(found), faults
 
