@@ -79,6 +79,14 @@ class ListsNothingAfterwards(MemoryAdapter):
         return [] if self.backend.noted.get("failed") else listed
 
 
+class ListsNothingUntilItWrites(ListsNothingAfterwards):
+    @hookimpl
+    def registry_apply(self, changes):
+        outcomes = super().registry_apply(changes)
+        self.backend.noted["failed"] = False
+        return outcomes
+
+
 class WritesNothingAfterwards(MemoryAdapter):
     @hookimpl
     def registry_apply(self, changes):
@@ -159,6 +167,7 @@ FAULTS = {
     "test_r3_rights_that_are_taken_away_withdraw_nothing": [EndsWithoutAWordWhenDenied, NeverLearnsWhatWasHidden],
     "test_r3_without_rights_nothing_is_listed_and_nothing_said_to_be_written": [
         ListsNothingAfterwards,
+        ListsNothingUntilItWrites,
         WritesNothingAfterwards,
     ],
     "test_r10_where_all_is_well_it_says_so": [IsNeverWell],

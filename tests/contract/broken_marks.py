@@ -55,13 +55,13 @@ class MarksInAnOutage(MemoryAdapter):
 class AnswersNoneWhenLost(MemoryAdapter):
     @hookimpl
     def registry_mark_peer(self, peer, lost_since):
-        return super().registry_mark_peer(peer, lost_since) if lost_since is None else None
+        return super().registry_mark_peer(peer, lost_since) and (lost_since is None or None)
 
 
 class AnswersNoneWhenBack(MemoryAdapter):
     @hookimpl
     def registry_mark_peer(self, peer, lost_since):
-        return super().registry_mark_peer(peer, lost_since) if lost_since is not None else None
+        return super().registry_mark_peer(peer, lost_since) and (lost_since is not None or None)
 
 
 class ListsThePeer(MemoryAdapter):

@@ -101,6 +101,46 @@ class LeadsBlindly(MemoryCoordinator):
         yield from super().lead(adapter, stop)
 
 
+class LeadsForAMoment(MemoryCoordinator):
+    """Says that it leads before it asks."""
+
+    def lead(self, adapter, stop):
+        if adapter in self.out_of_reach:
+            yield True
+            yield False
+        yield from super().lead(adapter, stop)
+
+
+class EndsWithoutAWord(MemoryCoordinator):
+    def lead(self, adapter, stop):
+        try:
+            yield from super().lead(adapter, stop)
+        except CoordinatorUnavailable:
+            if adapter not in self.out_of_reach:
+                raise
+
+
+class FailsOtherwise(MemoryCoordinator):
+    """Does not say in the word of the contract that it has lost the lead."""
+
+    def lead(self, adapter, stop):
+        led = False
+        try:
+            for leads in super().lead(adapter, stop):
+                led = led or leads
+                yield leads
+        except CoordinatorUnavailable as error:
+            if led:
+                raise KeyError("lost") from error
+            raise
+
+
+class FailsWhenStopped(MemoryCoordinator):
+    def lead(self, adapter, stop):
+        yield from super().lead(adapter, stop)
+        raise CoordinatorUnavailable("stopped")
+
+
 class KeepsTheLead(MemoryCoordinator):
     def release(self, adapter):
         pass
@@ -215,11 +255,21 @@ FAULTS = {
     "test_c1_a_leader_that_renews_leads_on_and_nobody_else": [DoesNotProlong],
     "test_c1_who_has_lost_the_lead_comes_back_as_a_standby": [LedOnceLeadsEver],
     "test_c1_the_agents_of_another_mesh_lead_for_themselves": [OneLeadForAllMeshes, OneLeadForAllTrustDomains],
-    "test_c2_a_leader_that_cannot_renew_stops_before_another_leads": [LeadsForEver, LeadsUntilAnotherSaysSo],
-    "test_c2_who_cannot_reach_the_backend_does_not_lead": [LeadsBlindly],
+    "test_c2_a_leader_that_cannot_renew_stops_before_another_leads": [
+        LeadsForEver,
+        LeadsUntilAnotherSaysSo,
+        FailsOtherwise,
+    ],
+    "test_c2_who_cannot_reach_the_backend_does_not_lead": [LeadsBlindly, LeadsForAMoment, EndsWithoutAWord],
     "test_c3_a_leader_that_is_stopped_is_followed_at_once": [KeepsTheLead],
     "test_c3_a_leader_that_is_killed_is_followed": [CountsForEver],
-    "test_c4_it_ends_when_told_to": [GoesOn, GoesOnAsTheLeader, GoesOnAsStandby, GoesOnUnheard],
+    "test_c4_it_ends_when_told_to": [
+        GoesOn,
+        GoesOnAsTheLeader,
+        GoesOnAsStandby,
+        GoesOnUnheard,
+        FailsWhenStopped,
+    ],
     "test_c4_it_leaves_nothing_behind": [LeavesThreads],
     "test_c4_a_lead_that_is_lost_leaves_nothing_behind": [LeavesThreads, LeavesThreadsWhenCutOff],
     "test_c5_what_others_have_is_named_and_left_alone": [

@@ -11,19 +11,25 @@ from hamlet_core.api.testing import (
     MemoryGatewayBackend,
 )
 from hamlet_core.api.testing.gateway_stage import GatewayAgents
-from tests.contract import broken_gateways, broken_ways_out
-from tests.contract.broken_gateways import GROSS, ONE_WAY
+from tests.contract import broken_answers, broken_gateways, broken_ways_out
 from tests.contract.broken_ways_out import BySidecars, SidecarWorld
-from tests.contract.finding import FindsFaults, checks_of
+from tests.contract.finding import FindsFaults, checks_of, together
 
-FAULTS = {**broken_gateways.FAULTS, **broken_ways_out.FAULTS}
+ONE_WAY = broken_gateways.ONE_WAY | broken_answers.ONE_WAY
+
+
+class SettledWorld(MemoryGatewayBackend):
+    """The world around a gateway of which everybody knows how it is reached."""
+
+    def hide(self):
+        return None
 
 
 class TestGatewayFaults(FindsFaults):
     spec = GatewaySpec
     contracts = (GatewayContract, EgressContract, IngressContract)
-    faults = FAULTS
-    gross = GROSS
+    faults = together(broken_gateways.FAULTS, broken_ways_out.FAULTS, broken_answers.FAULTS)
+    gross = broken_gateways.GROSS | broken_answers.GROSS
     sound = MemoryGateway
     ends = (*FindsFaults.ends, GatewayUnavailable, KeyError)
 
@@ -36,7 +42,8 @@ class TestGatewayFaults(FindsFaults):
     @contextmanager
     def stage(self, contract, made, folder, seconds):
         gateway = made(ingress=contract is not EgressContract, egress=contract is not IngressContract)
-        backend = (SidecarWorld if isinstance(gateway, BySidecars) else MemoryGatewayBackend)(gateway)
+        around = SettledWorld if getattr(gateway, "settled", False) else MemoryGatewayBackend
+        backend = (SidecarWorld if isinstance(gateway, BySidecars) else around)(gateway)
         suite = contract()
         suite._backend = backend
         agents = GatewayAgents(backend, folder, suite.names)
