@@ -123,7 +123,15 @@ def test_a_check_says_who_holds_the_key(consul: Consul) -> None:
 
 def test_a_consul_that_is_gone_is_a_finding(consul: Consul) -> None:
     (finding,) = opened(consul, address="http://127.0.0.1:1").coordinator_check()
-    assert finding.severity is Severity.ERROR
+    assert (finding.subject, finding.severity) == ("agent", Severity.ERROR)
+    assert finding.message == "Consul at http://127.0.0.1:1 refuses connections"
+
+
+def test_a_token_that_consul_does_not_know_is_a_finding_about_the_token(consul_acl: Consul) -> None:
+    (finding,) = opened(consul_acl, token="11111111-2222-3333-4444-555555555555").coordinator_check()
+    assert (finding.subject, finding.severity) == ("token", Severity.ERROR)
+    assert finding.message.startswith("Consul does not know this token")
+    assert finding.mend == "put a valid one in `token`, and restart the agent"
 
 
 @pytest.mark.parametrize("options", [{"ttl": "9s"}, {"ttl": "61s"}, {"lock": "/a"}, {"lock": "a/"}])

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from consul import base
 from pydantic import Field, field_validator
 
-from hamlet_consul.check import version
+from hamlet_consul.check import failed, version
 from hamlet_consul.client import Client
 from hamlet_consul.errors import ConsulDenied
 from hamlet_consul.options import Connection
@@ -100,7 +100,7 @@ class ConsulCoordinator:
         try:
             return list(self._findings(client))
         except HamletError as error:
-            return [Finding(subject="agent", severity=Severity.ERROR, message=str(error), mend=error.mend)]
+            return [failed(error)]
         finally:
             client.close()
 
