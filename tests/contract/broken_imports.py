@@ -1,4 +1,4 @@
-"""Registry adapters with one fault each against R5 to R9, by the check that must find it."""
+"""Registry adapters with one fault each against R5 to R8, by the check that must find it."""
 
 import time
 from dataclasses import replace
@@ -306,83 +306,6 @@ class LargeFailsAll(MemoryAdapter):
         return super().registry_apply(changes)
 
 
-class MarksInMemory(MemoryAdapter):
-    def __init__(self, backend, context):
-        super().__init__(backend, context)
-        self.backend.lost.clear()
-
-
-class MarkStays(MemoryAdapter):
-    @hookimpl
-    def registry_mark_peer(self, peer, lost_since):
-        return lost_since is None or super().registry_mark_peer(peer, lost_since)
-
-
-class WriteClearsMark(MemoryAdapter):
-    @hookimpl
-    def registry_apply(self, changes):
-        self.backend.lost.clear()
-        return super().registry_apply(changes)
-
-
-class OneBackAllBack(MemoryAdapter):
-    @hookimpl
-    def registry_mark_peer(self, peer, lost_since):
-        if lost_since is None:
-            for each in [each for each in self.backend.lost if each[:2] == self._peer("")[:2]]:
-                del self.backend.lost[each]
-        return super().registry_mark_peer(peer, lost_since)
-
-
-class LostToAll(MemoryAdapter):
-    """A mark for each peer, whoever has lost it."""
-
-    def _peer(self, peer):
-        return ("", "", peer)
-
-    def _ours(self, entry):
-        mark = entry.mark
-        return mark is not None and (mark.trust_domain, mark.registry) == super()._peer("")[:2]
-
-
-class LostToAllRegistries(LostToAll):
-    def _peer(self, peer):
-        return (self.context.trust_domain, "", peer)
-
-
-class LostToAllTrustDomains(LostToAll):
-    def _peer(self, peer):
-        return ("", self.context.name, peer)
-
-
-class HidesTheMark(MemoryAdapter):
-    """Keeps its marks where nobody sees them."""
-
-    def __init__(self, backend, context):
-        super().__init__(backend, context)
-        backend.hidden = True
-
-
-class MarksNowhere(MemoryAdapter):
-    """Says that it has marked what it could not."""
-
-    @hookimpl
-    def registry_mark_peer(self, peer, lost_since):
-        return self.backend.down or self.backend.denied or super().registry_mark_peer(peer, lost_since)
-
-
-class MarksWithoutRights(MemoryAdapter):
-    @hookimpl
-    def registry_mark_peer(self, peer, lost_since):
-        return self.backend.denied or super().registry_mark_peer(peer, lost_since)
-
-
-class AnswersNone(MemoryAdapter):
-    @hookimpl
-    def registry_mark_peer(self, peer, lost_since):
-        super().registry_mark_peer(peer, lost_since)
-
-
 class CannotSpell(MemoryAdapter):
     def _write(self, service, standing):
         plain = service.service.description.encode("ascii", "replace").decode()
@@ -430,17 +353,6 @@ FAULTS = {
     ],
     "test_r8_one_change_that_fails_does_not_fail_the_others": [AllOrNothing, FailsTheNext],
     "test_r8_whatever_its_size_a_change_is_applied_or_refused_alone": [LargeIsRetried, LargeFailsAll],
-    "test_r9_a_lost_peer_is_known_after_a_restart_and_its_imports_stay": [MarksInMemory],
-    "test_r9_a_peer_that_is_back_has_no_mark": [MarkStays, HidesTheMark],
-    "test_r9_a_peer_that_is_back_leaves_the_mark_of_another": [OneBackAllBack],
-    "test_r9_a_peer_that_one_agent_has_lost_is_not_lost_to_another": [
-        LostToAll,
-        LostToAllRegistries,
-        LostToAllTrustDomains,
-    ],
-    "test_r9_a_mark_is_not_said_to_stand_that_could_not_be_made": [MarksNowhere, MarksWithoutRights],
-    "test_r9_a_write_leaves_the_mark_of_a_lost_peer": [WriteClearsMark],
-    "test_r9_a_peer_without_entries_is_marked_or_not_but_never_fails": [AnswersNone],
 }
 GROSS = frozenset(
     {

@@ -181,6 +181,19 @@ class GoesOnUnheard(GoesOnAsTheLeader):
     said = None
 
 
+class GoesOnWhenCutOff(GoesOn):
+    """Waits for an answer as long as it takes, also when it is told to stop."""
+
+    def lead(self, adapter, stop):
+        for leads in MemoryCoordinator.lead(self, adapter, stop):
+            yield leads
+            if leads and not stop.wait(0):
+                while not stop.is_set() and adapter not in self.out_of_reach:
+                    stop.wait(0.01)
+                while adapter in self.out_of_reach and stop.is_set() and not self.over:
+                    threading.Event().wait(0.01)
+
+
 class LeavesThreads(MemoryCoordinator):
     over = False
 
