@@ -295,8 +295,8 @@ class GatewaySpec:
         """Take our certificate and whom to believe; called again whenever a part of it changes.
 
         G4. New connections MUST be judged by it from the return of the call on; standing connections of a
-            peer that is no longer in it MUST be cut within seconds. Return True (pluggy takes None for no
-            answer).
+            peer that is no longer in it MUST be cut within seconds: the checks allow 20. Return True (pluggy
+            takes None for no answer).
         """
 
     @hookspec(firstresult=True)
