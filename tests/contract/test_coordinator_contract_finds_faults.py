@@ -167,7 +167,7 @@ class GoesOnAsTheLeader(GoesOn):
         leads = None
         for leads in MemoryCoordinator.lead(self, adapter, stop):
             yield leads
-        while leads is self.said and not self.over:
+        while leads is self.said and adapter not in self.out_of_reach and not self.over:
             threading.Event().wait(0.01)
 
 
@@ -182,16 +182,12 @@ class GoesOnUnheard(GoesOnAsTheLeader):
 
 
 class GoesOnWhenCutOff(GoesOn):
-    """Waits for an answer as long as it takes, also when it is told to stop."""
+    """Gives its lead up for as long as it takes to be answered."""
 
     def lead(self, adapter, stop):
-        for leads in MemoryCoordinator.lead(self, adapter, stop):
-            yield leads
-            if leads and not stop.wait(0):
-                while not stop.is_set() and adapter not in self.out_of_reach:
-                    stop.wait(0.01)
-                while adapter in self.out_of_reach and stop.is_set() and not self.over:
-                    threading.Event().wait(0.01)
+        yield from MemoryCoordinator.lead(self, adapter, stop)
+        while adapter in self.out_of_reach and not self.over:
+            threading.Event().wait(0.01)
 
 
 class LeavesThreads(MemoryCoordinator):
@@ -281,6 +277,7 @@ FAULTS = {
         GoesOnAsTheLeader,
         GoesOnAsStandby,
         GoesOnUnheard,
+        GoesOnWhenCutOff,
         FailsWhenStopped,
     ],
     "test_c4_it_leaves_nothing_behind": [LeavesThreads],

@@ -46,17 +46,35 @@ class Candidate:
         self.error: BaseException | None = None
         self._stop = stop or Stop()
         self._closed = False
+        self._ask()
+
+    def _ask(self) -> None:
         self._thread = threading.Thread(target=self._follow, name="contract-lead", daemon=True)
         self._thread.start()
 
+    def ask_again(self, seconds: float) -> None:
+        """Call its hook again where that raised because of an outage, as the core does with backoff."""
+        if isinstance(self.error, CoordinatorUnavailable):
+            self._thread.join(seconds)
+            self.error = None
+            self._ask()
+
     def _follow(self) -> None:
         try:
-            for leads in self.hooks.coordinator_lead(stop=self._stop):
+            words = self.hooks.coordinator_lead(stop=self._stop)
+            assert words is not None, "the adapter has no coordinator_lead that is marked with @hookimpl"
+            for leads in words:
+                assert isinstance(leads, bool), f"coordinator_lead yielded {leads!r}; True or False is due"
                 if not self._stop.is_set():
                     self.words.append((time.monotonic(), leads))
         except BaseException as error:  # noqa: BLE001 - the test that waits for it says what is right
             self.error = error
         self.words.append((time.monotonic(), False))
+
+    def require_no_error(self) -> None:
+        """Raise what its hook raised, here where a check sees it."""
+        if self.error is not None:
+            raise self.error
 
     @property
     def leads(self) -> bool:
@@ -154,17 +172,25 @@ class CoordinatorStage:
 
     def until(self, check: Callable[[], object], what: str, seconds: float = 0.0) -> None:
         """Wait until `check()` is true."""
+        assert self.comes(check, seconds), f"not within {seconds or self.deadline:g} s: {what}"
+
+    def comes(self, check: Callable[[], object], seconds: float = 0.0) -> bool:
+        """Wait until `check()` is true; whether it came to that."""
         end = time.monotonic() + (seconds or self.deadline)
         while not check():
-            assert time.monotonic() < end, f"not within {seconds or self.deadline:g} s: {what}"
+            if time.monotonic() > end:
+                return False
             time.sleep(0.01)
+        return True
 
     def leader_and_standby(self, candidates: Candidates) -> tuple[Candidate, Candidate]:
         """Two agents of one mesh, and the first leads."""
         leader = candidates.start()
-        self.until(lambda: leader.leads, "the only agent leads")
+        self.until(lambda: leader.leads or leader.ended, "the only agent leads")
+        leader.require_no_error()
         standby = candidates.start()
         self.until(lambda: standby.words, "the other one says that it does not lead")
+        standby.require_no_error()
         return leader, standby
 
 
@@ -181,6 +207,28 @@ class CoordinatorContract(CoordinatorStage):
             waiting.remove(leader)
             leader.stop()
         never_two(*agents)
+
+    def test_c1_a_leader_that_renews_leads_on_and_nobody_else(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        leader, standby = self.leader_and_standby(candidates)
+        over = time.monotonic() + 2 * backend.ttl
+        self.until(lambda: time.monotonic() > over or not leader.leads or standby.leads, "it leads for two ttl")
+        never_two(leader, standby)
+        assert not standby.terms(), "the other one took the lead from a leader that renews"
+        assert [end for _, end in leader.terms()] == [float("inf")], f"it led on and off: {leader.words}"
+
+    def test_c1_who_has_lost_the_lead_comes_back_as_a_standby(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        leader, standby = self.leader_and_standby(candidates)
+        with backend.cut(leader.adapter):
+            if not self.comes(lambda: standby.leads) or leader.leads:
+                return  # that nobody follows is for C3, and that it goes on for C2
+        leader.ask_again(self.deadline)
+        over = time.monotonic() + backend.ttl
+        self.until(lambda: time.monotonic() > over or leader.leads, "it had the time to lead again")
+        assert not leader.leads or not standby.leads, "it leads again, and the other one leads on"
 
     def test_c1_the_agents_of_another_mesh_lead_for_themselves(self, candidates: Candidates) -> None:
         agents = [
@@ -207,8 +255,8 @@ class CoordinatorContract(CoordinatorStage):
         with backend.cut(adapter):
             candidates.all.append(agent := Candidate(adapter, context))
             self.until(lambda: agent.leads or agent.ended, "it says that it cannot know")
-            assert not agent.terms()
-            assert isinstance(agent.error, CoordinatorUnavailable)
+            assert not agent.terms(), "it led, or the backend's `cut` has cut nothing"
+            assert isinstance(agent.error, CoordinatorUnavailable), f"it ended with {agent.error!r}"
 
     def test_c3_a_leader_that_is_stopped_is_followed_at_once(
         self, backend: CoordinatorBackend, candidates: Candidates
@@ -224,20 +272,26 @@ class CoordinatorContract(CoordinatorStage):
         with backend.cut(leader.adapter):
             self.until(lambda: standby.leads, "the other one leads")
 
-    @pytest.mark.parametrize("when", ["while it leads", "while it stands by", "before it begins"])
-    def test_c4_it_ends_when_told_to(self, candidates: Candidates, when: str) -> None:
+    @pytest.mark.parametrize("when", ["while it leads", "while it stands by", "before it begins", "cut off"])
+    def test_c4_it_ends_when_told_to(self, backend: CoordinatorBackend, candidates: Candidates, when: str) -> None:
         def attempt() -> None:
             candidates.end_all()
-            if when == "before it begins":
-                (stop := Stop()).set()
-                agent = candidates.start(stop=stop)
-            else:
-                leader, standby = self.leader_and_standby(candidates)
-                agent = leader if when == "while it leads" else standby
-            if not agent.end(self.stop_deadline):
-                message = f"it goes on {self.stop_deadline:g} s after it was stopped"
-                raise Late(message)
-            assert agent.error is None
+            with ExitStack() as cuts:
+                if when == "before it begins":
+                    (stop := Stop()).set()
+                    agent = candidates.start(stop=stop)
+                else:
+                    leader, standby = self.leader_and_standby(candidates)
+                    agent = standby if when == "while it stands by" else leader
+                if when == "cut off":
+                    cuts.enter_context(backend.cut(agent.adapter))
+                    asked = time.monotonic() + backend.ttl / 4
+                    self.until(lambda: time.monotonic() > asked, "it has asked what nobody answers")
+                if not agent.end(self.stop_deadline):
+                    message = f"it goes on {self.stop_deadline:g} s after it was stopped"
+                    raise Late(message)
+                if when != "cut off":
+                    agent.require_no_error()
 
         in_time(attempt)
 
@@ -279,13 +333,15 @@ class CoordinatorContract(CoordinatorStage):
     def test_c5_what_others_have_is_named_and_left_alone(
         self, backend: CoordinatorBackend, candidates: Candidates
     ) -> None:
+        empty = backend.entries()
         name = backend.add_foreign(candidates.context())
         before = backend.entries()
+        assert before != empty, f"the backend says that it put {name!r} there, and entries() does not show it"
         agent = candidates.start()
-        self.until(lambda: agent.leads or agent.ended, "it says what is in the way")
-        assert not agent.terms()
-        assert isinstance(agent.error, CoordinatorUnavailable)
-        assert name in str(agent.error)
+        self.until(lambda: agent.leads or agent.ended, f"it says that {name} is in the way")
+        assert not agent.terms(), f"it led although {name} was in the way"
+        assert isinstance(agent.error, CoordinatorUnavailable), f"it ended with {agent.error!r}"
+        assert name in str(agent.error), f"it does not name {name}: {agent.error}"
         agent.end(self.deadline)
         assert backend.entries() == before
 
@@ -300,7 +356,7 @@ class CoordinatorContract(CoordinatorStage):
 
         assert not wrong()
         with backend.cut(agent.adapter):
-            assert wrong()
+            assert wrong(), "it finds nothing wrong, or the backend's `cut` has cut nothing"
         self.until(lambda: not wrong(), "nothing is wrong with a backend that can be reached")
 
 
