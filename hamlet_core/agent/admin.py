@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -32,6 +32,17 @@ _OPTIONS = (("grpc.max_receive_message_length", 256 * 1024 * 1024), ("grpc.enabl
 
 class AgentUnreachable(HamletError):
     """No agent answers on the admin socket."""
+
+
+class Said(dict[str, Any]):
+    """What an agent said. A field that it did not say is one that an agent of another version does not know."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        """Raise `HamletError`."""
+        message = f"the agent does not say {key!r}: it is of another version than this command"
+        raise HamletError(
+            message, mend="restart it, so that it runs what is installed; --json shows what it does say"
+        )
 
 
 class AdminServer:
@@ -97,7 +108,8 @@ def call(socket: Path, method: str, request: Document, *, timeout: float = 30.0)
     with grpc.insecure_channel(f"unix:{socket}", options=options) as channel:
         ask = channel.unary_unary(f"/{SERVICE}/{method}", None, None)
         try:
-            document: Document = json.loads(ask(json.dumps(request).encode(), timeout=timeout))
+            reply = ask(json.dumps(request).encode(), timeout=timeout)
+            document: Document = json.loads(reply, object_hook=Said)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 said = json.loads(error.details() or "{}")

@@ -283,7 +283,8 @@ class GatewaySpec:
     def gateway_ingress(self, stop: Stop) -> Iterator[Ingress | None]:
         """Yield how other meshes reach this one, as soon as it is known and whenever it changes.
 
-        None says that this gateway has no ingress by its settings: it leads calls out only.
+        None says that this gateway has no ingress by its settings: it leads calls out only. It may be called
+        before `gateway_trust`: how the mesh is reached does not wait for a certificate.
         G1. An ingress MUST have at least one endpoint and one SAN; the SANs are those that it presents.
         G2. It MUST raise `GatewayUnavailable` while that is not known (no address assigned yet, the API out
             of reach): what was published stays, and the core calls again with backoff.
@@ -337,7 +338,11 @@ class GatewaySpec:
 
     @hookspec
     def gateway_close(self) -> None:
-        """Release everything. Called once, after all other calls have returned."""
+        """Release everything. Called once, after all other calls have returned.
+
+        What the gateway leads may go on without an agent (a control plane, a proxy of one's own) or end with it. An
+        agent that was killed calls nothing: what the next one is told takes the place of whatever it left.
+        """
 
 
 class CoordinatorSpec:
@@ -370,6 +375,8 @@ class CoordinatorSpec:
     @hookspec(firstresult=True)
     def coordinator_check(self) -> Sequence[Finding]:
         """Say whether the backend can be reached, who leads, and whether each needed right is held.
+
+        It takes no lead and changes nothing.
 
         C6. It MUST NOT raise for what it was asked to find out: a backend that cannot be reached is an error
             among the findings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -11,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from hamlet_core.api.testing import CoordinatorContract, GatewayBackend, GatewayContract, RegistryBackend
+from hamlet_core.api.testing import (
+    CoordinatorBackend,
+    CoordinatorContract,
+    GatewayBackend,
+    GatewayContract,
+    RegistryBackend,
+)
 from hamlet_core.cli.scaffold import project
 from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT, Block, blocks, make
@@ -91,13 +98,18 @@ def test_each_heading_of_a_module_has_one_and_no_other_is_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "backend"), [("## 7. Prove it\n", RegistryBackend), ("## A gateway\n", GatewayBackend)]
+    ("heading", "backend"),
+    [
+        ("## 7. Prove it\n", RegistryBackend),
+        ("## A gateway\n", GatewayBackend),
+        ("## A coordinator\n", CoordinatorBackend),
+    ],
 )
 def test_every_method_of_a_backend_is_explained(heading: str, backend: type) -> None:
     table = PAGE.read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
     rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named == {name for name in vars(backend) if not name.startswith("_")}
+    assert named == {name for name in {**vars(backend), **inspect.get_annotations(backend)} if name[0] != "_"}
 
 
 @pytest.fixture(scope="module")

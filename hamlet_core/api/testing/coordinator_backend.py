@@ -10,11 +10,13 @@ from hamlet_core.api import AdapterContext
 
 
 class CoordinatorBackend(ABC):
-    """A backend of one test, in which nobody leads yet, and the hands of everybody but the adapter."""
+    """A backend of one test, in which nobody leads yet, and the hands of everybody but the adapter.
+
+    `ttl` are the seconds for which a lead counts in the backend without being renewed, at least: what is done at once
+    takes but a part of them, and a few checks last for two or three.
+    """
 
     ttl: float
-    """Seconds for which a lead counts in the backend without being renewed, at least; what is done at once takes
-    but a part of it."""
 
     @abstractmethod
     def open(self, context: AdapterContext) -> object:
@@ -22,11 +24,18 @@ class CoordinatorBackend(ABC):
 
     @abstractmethod
     def cut(self, adapter: object) -> AbstractContextManager[None]:
-        """Take the backend from this adapter alone, as a broken cable does: it can neither ask nor tell anything."""
+        """Take the backend from this adapter alone, as a broken cable does: it can neither ask nor tell anything.
+
+        No word comes back, which is harder than a refusal (`Relay.silence`). The checks count threads and sockets, so
+        relays are made before they begin, a few that are given out in turn, and not one with each adapter.
+        """
 
     @abstractmethod
     def add_foreign(self, context: AdapterContext) -> str:
-        """Put something of someone else where this agent's lead would stand; return what names it."""
+        """Put something of someone else where this agent's lead would stand; return what names it.
+
+        The hardest there is to tell from ours: in our own form, if that can be, with another's mark or none.
+        """
 
     def remove_foreign(self, context: AdapterContext) -> None:
         """Take out again what `add_foreign` put there for this agent; gone already is no error.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pluggy
 
-from hamlet_core.api import PROJECT, AdapterContext, CoordinatorSpec, Stop
+from hamlet_core.api import PROJECT, AdapterContext, ConfigError, CoordinatorSpec, Stop
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
 from hamlet_core.api.testing.coordinator_contract import Candidates
 from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing, put
@@ -29,7 +29,7 @@ class LiveCoordinatorBackend(CoordinatorBackend):
         self._opens = opens
         self._hands = hands
         self._foreign: dict[str, AdapterContext] = {}
-        self.ttl = USUAL_TTL if hands is None else hands.ttl
+        self.ttl = USUAL_TTL if hands is None else _seconds(hands)
 
     def open(self, context: AdapterContext) -> object:
         """Open the adapter; hands may have put something between it and its backend."""
@@ -63,6 +63,16 @@ class LiveCoordinatorBackend(CoordinatorBackend):
         """Release what the hands hold."""
         if self._hands is not None:
             self._hands.close()
+
+
+def _seconds(hands: CoordinatorBackend) -> float:
+    found: object = getattr(hands, "ttl", None)
+    if not isinstance(found, int | float) or found <= 0:
+        message = (
+            f"the backend {type(hands).__name__} has {found!r} as `ttl`, which are seconds that a lead counts for"
+        )
+        raise ConfigError(message, mend="set it to what the backend forgets a lead after that is not renewed")
+    return float(found)
 
 
 class LiveCoordinator(LiveRole):

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import socket
 import stat
@@ -103,3 +104,14 @@ async def test_errors_arrive_in_the_agents_own_words(tmp_path):
             await ask(path, "unknown")
     with pytest.raises(AgentUnreachable, match=str(path)):
         await ask(path)
+
+
+async def test_an_agent_of_another_version_is_told_as_such(tmp_path):
+    path = tmp_path / "hamlet.sock"
+    async with serving(path):
+        said = await ask(path, peers=[{"name": "east"}])
+    assert json.loads(json.dumps(said)) == {"mesh": "west", "said": {"peers": [{"name": "east"}]}}
+    (peer,) = said["said"]["peers"]
+    with pytest.raises(HamletError, match="does not say 'kept_until': it is of another version") as missing:
+        peer["kept_until"]
+    assert missing.value.mend.startswith("restart it")

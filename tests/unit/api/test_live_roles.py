@@ -14,6 +14,7 @@ import pytest
 import hamlet_core.api.testing as kit
 from hamlet_core.api import (
     AdapterContext,
+    ConfigError,
     CoordinatorUnavailable,
     GatewayUnavailable,
     HamletError,
@@ -220,6 +221,14 @@ def test_a_backend_that_is_not_there_is_said_to_be_gone(
     with pytest.raises(raised):
         require_reach(role)
     role.close()
+
+
+@pytest.mark.parametrize("ttl", [None, 0, "15s"])
+def test_a_backend_of_a_coordinator_that_does_not_say_its_seconds_is_told(tmp_path: Path, ttl: Any) -> None:
+    hands = MemoryCoordinator()
+    hands.ttl = ttl
+    with pytest.raises(ConfigError, match="which are seconds that a lead counts for"):
+        LiveCoordinator(opens_nothing, tmp_path, hands)
 
 
 def test_a_coordinator_that_was_asked_is_led_by_nobody(tmp_path: Path) -> None:
