@@ -244,7 +244,7 @@ class RegistrySpec:
         """Record in the backend, visibly, since when `peer` is lost (UTC), or None: it is back.
 
         R9. It is one mark per peer, not one per entry, and MUST be listed by `registry_imports` after a
-            restart. Entries of a lost peer stay callable: they are retained. A peer without entries needs
+            restart. Entries of a lost peer stay: they are retained. A peer without entries needs
             no mark. A mark that could not be made MUST NOT be said to stand: it raises `RegistryUnavailable`.
             Return True (pluggy takes None for no answer).
         """

@@ -121,7 +121,8 @@ class FileRegistry:
         except (RegistryUnavailable, OSError) as error:
             mend = error.mend if isinstance(error, RegistryUnavailable) else ""
             return [Finding(subject=str(self._mesh), severity=Severity.ERROR, message=str(error), mend=mend)]
-        summary = f"{len(files.services)} services in {files.count} files"
+        services, count = len(files.services), files.count
+        summary = f"{services} service{'s' * (services != 1)} in {count} file{'s' * (count != 1)}"
         findings = [Finding(subject=str(files.folder), severity=Severity.OK, message=summary)]
         for problem in files.problems:
             mend = f"correct the file; until then {problem.until}"
