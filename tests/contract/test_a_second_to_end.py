@@ -73,12 +73,12 @@ def test_a_watch_of_a_gateway_that_takes_longer_each_time_is_found(when, tmp_pat
     agents.stop_all()
 
 
-@pytest.mark.parametrize("when", ["while it leads", "while it stands by", "before it begins"])
+@pytest.mark.parametrize("when", ["while it leads", "while it stands by", "before it begins", "cut off"])
 def test_a_coordinator_that_takes_longer_each_time_is_found(when, tmp_path):
-    suite = CoordinatorContract()
-    candidates = Candidates(SlowCoordinator(ttl=1.0), tmp_path, suite.names)
+    suite, backend = CoordinatorContract(), SlowCoordinator(ttl=1.0)
+    candidates = Candidates(backend, tmp_path, suite.names)
     with pytest.raises(Late, match="it goes on 1 s after it was stopped"):
-        suite.test_c4_it_ends_when_told_to(candidates, when)
+        suite.test_c4_it_ends_when_told_to(backend, candidates, when)
     candidates.end_all()
 
 
