@@ -82,7 +82,7 @@ class FindsFaults(ABC):
 
     def test_each_case_of_a_check_finds_a_fault_that_no_other_case_finds(self, check, case, tmp_path):
         assert any(
-            self.cases_that_find(fault, check, tmp_path, seconds) == [case]
+            self.finds_alone(case, fault, check, tmp_path, seconds)
             for seconds in (self.hurried, self.patient)
             for fault in self.faults[check]
         )
@@ -115,15 +115,17 @@ class FindsFaults(ABC):
         ((name, values),) = (mark.args for mark in marks)
         return [{name: value} for value in values]
 
-    def cases_that_find(self, fault: type, check: str, folder: Any, seconds: float) -> list[Mapping[str, Any]]:
-        """The cases of a check that a fault does not pass."""
-        found = []
-        for case in self.cases_of(check):
+    def finds_alone(self, case: Mapping[str, Any], fault: type, check: str, folder: Any, seconds: float) -> bool:
+        """Whether a fault does not pass this case of a check, and passes the others."""
+
+        def finds(one: Mapping[str, Any]) -> bool:
             try:
-                self.call_with(case, check, fault, folder, seconds)
+                self.call_with(one, check, fault, folder, seconds)
             except self.ends:
-                found.append(case)
-        return found
+                return True
+            return False
+
+        return finds(case) and not any(finds(other) for other in self.cases_of(check) if other != case)
 
     def broken_rules(self, fault: type, folder: Any, seconds: float) -> dict[str, list[str]]:
         """The rules whose checks find something, and what each of these found."""

@@ -259,15 +259,6 @@ class IsNeverWell(MemoryCoordinator):
         return [Finding(subject="memory", severity=Severity.ERROR, message="something")]
 
 
-class ChecksByLeading(MemoryCoordinator):
-    """Tries whether it may lead."""
-
-    def findings(self, adapter):
-        if adapter not in self.out_of_reach:
-            self.claim(adapter)
-        return super().findings(adapter)
-
-
 FAULTS = {
     "test_c1_of_several_agents_one_leads_and_after_it_another": [TheThirdLeadsToo],
     "test_c1_a_leader_that_renews_leads_on_and_nobody_else": [DoesNotProlong],
@@ -301,7 +292,6 @@ FAULTS = {
         CannotBeChecked,
         IsAlwaysWell,
         IsNeverWell,
-        ChecksByLeading,
     ],
 }
 
