@@ -168,12 +168,12 @@ class Process:
             await turn.stop()
 
     async def _answer(self, method: str, request: Document) -> Document:
-        document = await self._turn.methods(self._reload)[method](request)
-        if method != "status":
-            return document
-        if self._reload_refused and await self._in_force():
+        refused = self._reload_refused if method == "status" else ""
+        if refused and await self._in_force() and self._reload_refused is refused:
             self._reload_refused = ""
-        return document | {"reload_refused": self._reload_refused}
+        document = await self._turn.methods(self._reload)[method](request)
+        # Read last, and without waiting: an empty string must not stand beside what was in force before.
+        return document | {"reload_refused": self._reload_refused} if method == "status" else document
 
     async def _in_force(self) -> bool:
         """Whether what would be read now is in force: what was refused was put back, and nobody told us."""
