@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from hamlet_core.agent.admin import call
 from hamlet_core.agent.agent import Agent
+from hamlet_core.agent.run import Process
 from hamlet_core.agent.status import Reporter
 from hamlet_core.config import load
 from hamlet_core.identity import authority
@@ -171,6 +174,38 @@ async def running(mesh: Mesh, *, ready: bool = True) -> AsyncIterator[Running]:
         yield Running(mesh=mesh, agent=agent, reporter=Reporter(agent))
     finally:
         await agent.stop()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A process of the agent in this one, which answers its operator on a socket as any other does."""
+
+    process: Process
+    socket: Path
+
+    async def ask(self, method: str) -> dict[str, Any]:
+        """Ask as a command does."""
+        return await asyncio.to_thread(call, self.socket, method, {})
+
+    async def status_once(self, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """The first status of which it holds: what a signal brings about is told in no other way."""
+        async with asyncio.timeout(PATIENCE):
+            while not holds(said := await self.ask("status")):  # noqa: ASYNC110 - it may be of another process
+                await asyncio.sleep(0.01)
+        return said
+
+
+@asynccontextmanager
+async def serving_as_a_command(mesh: Mesh) -> AsyncIterator[Served]:
+    """Run what `hamlet run` runs until the block ends, and end it with a signal."""
+    process = Process(load.read(mesh.config_path), watch=False)
+    running = asyncio.create_task(process.run())
+    try:
+        await eventually((path := mesh.folder / "hamlet.sock").exists)
+        yield Served(process, path)
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(running, 60)
 
 
 async def stays(check: Callable[[], Any], *, seconds: float, what: str = "") -> None:

@@ -22,6 +22,7 @@ from hamlet_core.plugins.discovery import Found
 from tests.support.meshes import Mesh, eventually, running
 
 THROUGH = {"publish": [{"to": "all"}], "gateway": {"kind": "memory"}}
+pytestmark = pytest.mark.usefixtures("gateways")
 STATIC = {"endpoints": ["gw.west.example:443"], "sans": ["gw.west.example"]}
 
 
@@ -58,16 +59,6 @@ def gateways(monkeypatch):
     monkeypatch.setattr(loader, "discover", lambda: itertools.chain(discover(), [memory]))
     monkeypatch.setattr(backoff, "delay", lambda *_, **__: 0.05)
     return found
-
-
-@pytest.fixture
-def west(tmp_path, gateways):
-    return Mesh(root=tmp_path, name="west")
-
-
-@pytest.fixture
-def east(tmp_path, gateways):
-    return Mesh(root=tmp_path, name="east")
 
 
 @pytest.fixture

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
-import threading
 
 import grpc
 import pytest
-from click.testing import CliRunner
 
-from hamlet_core.agent import run as process
 from hamlet_core.agent.agent import Agent
 from hamlet_core.api import HamletError
-from hamlet_core.cli import main
 from hamlet_core.config import load
 from tests.support.meshes import Mesh, eventually, running
 from tests.support.scripted import ack, dialling, service_two, serving, subscribe_two, upsert
-
-
-@pytest.fixture
-def west(tmp_path):
-    return Mesh(root=tmp_path, name="west")
-
-
-@pytest.fixture
-def east(tmp_path):
-    return Mesh(root=tmp_path, name="east")
 
 
 async def names_of(wire, count):
@@ -203,98 +188,3 @@ async def test_a_port_that_is_taken_is_an_error_with_its_mend(west):
             await agent.start()
         assert "port free" in error.value.mend
         await agent.stop()
-
-
-async def test_a_process_that_cannot_start_ends_instead_of_hanging(west, monkeypatch):
-    west.configure({}, admin={"http": "127.0.0.1:0"})
-    with socket.create_server(("127.0.0.1", west.port)):
-        starting = process.Process(load.read(west.config_path), watch=False)
-        with pytest.raises(HamletError, match="cannot listen"):
-            await asyncio.wait_for(starting.run(), 60)
-    assert not (west.folder / "hamlet.sock").exists()
-
-
-async def test_a_process_takes_over_a_configuration_on_a_signal_and_ends_on_another(west, east):
-    from hamlet_core.agent.admin import call
-
-    west.configure({})
-    running_ = asyncio.create_task(process.Process(load.read(west.config_path), watch=False).run())
-    path = west.folder / "hamlet.sock"
-
-    async def status():
-        return await asyncio.to_thread(call, path, "status", {})
-
-    await eventually(path.exists)
-    assert (await status())["peers"] == []
-    west.configure({"east": east.peer()})
-    signal.raise_signal(signal.SIGHUP)
-    async with asyncio.timeout(30):
-        while not (await status())["peers"]:  # noqa: ASYNC110 - another process would have no event either
-            await asyncio.sleep(0.01)
-    signal.raise_signal(signal.SIGTERM)
-    await asyncio.wait_for(running_, 60)
-    assert not path.exists()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hamlet-watch")]
-
-
-async def test_why_a_configuration_was_not_taken_over_is_told_by_status_until_one_is(west, east):
-    from hamlet_core.agent.admin import call
-
-    west.configure({})
-    running_ = asyncio.create_task(process.Process(load.read(west.config_path), watch=False).run())
-    path = west.folder / "hamlet.sock"
-
-    async def told(expected):
-        async with asyncio.timeout(30):
-            while expected not in (said := await asyncio.to_thread(call, path, "status", {}))["reload_refused"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        return said
-
-    await eventually(path.exists)
-    assert (await told(""))["reload_refused"] == ""
-    west.configure({"east": east.peer()}, listen="127.0.0.1:1")
-    signal.raise_signal(signal.SIGHUP)
-    said = await told("listen cannot change while the agent runs")
-    assert "restart the agent" in said["reload_refused"]
-    assert said["peers"] == [], "nothing of it is in force"
-    shown = await asyncio.to_thread(
-        CliRunner().invoke, main, ["-c", str(west.config_path), "status"], prog_name="hamlet"
-    )
-    assert "has not taken over this configuration: listen cannot change" in " ".join(shown.output.split())
-    west.configure({"east": east.peer()})
-    signal.raise_signal(signal.SIGHUP)
-    async with asyncio.timeout(30):
-        while (said := await asyncio.to_thread(call, path, "status", {}))["reload_refused"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    assert [peer["name"] for peer in said["peers"]] == ["east"]
-    signal.raise_signal(signal.SIGTERM)
-    await asyncio.wait_for(running_, 60)
-
-
-async def test_a_refused_configuration_that_was_put_back_is_no_longer_spoken_of(west):
-    from hamlet_core.agent.admin import call
-
-    path, level = west.folder / "hamlet.sock", west.folder / "level"
-    level.write_text("info")
-    west.configure({}, log={"level": "file:level"})
-    running_ = asyncio.create_task(process.Process(load.read(west.config_path), watch=False).run())
-    await eventually(path.exists)
-
-    async def told(expected):
-        async with asyncio.timeout(30):
-            while expected not in (said := await asyncio.to_thread(call, path, "status", {}))["reload_refused"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        return said["reload_refused"]
-
-    for wrong, put_back in (
-        (level.unlink, lambda: level.write_text("info")),
-        (lambda: west.configure({"east": {}}), lambda: west.configure({}, log={"level": "file:level"})),
-    ):
-        wrong()
-        signal.raise_signal(signal.SIGHUP)
-        assert await told(" ")
-        assert await told(" "), "it is still so"
-        put_back()
-        assert (await asyncio.to_thread(call, path, "status", {}))["reload_refused"] == ""
-    signal.raise_signal(signal.SIGTERM)
-    await asyncio.wait_for(running_, 60)

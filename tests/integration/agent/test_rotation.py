@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 import pytest
 import structlog
 from click.testing import CliRunner
 
-from hamlet_core.agent import run as process
-from hamlet_core.agent.admin import call
 from hamlet_core.cli import main
-from hamlet_core.config import load
 from hamlet_core.config.problems import ConfigProblems
-from tests.support.meshes import Mesh, eventually, running
+from tests.support.meshes import Mesh, running, serving_as_a_command
 
 KEY = "registries.west.path"
 
@@ -61,22 +57,18 @@ async def test_a_value_that_the_next_start_would_refuse_is_refused(west):
 
 async def test_a_reload_says_what_waits_and_status_and_check_go_on_saying_it(west):
     west.configure({}, **registry())
-    path = west.folder / "hamlet.sock"
-    running_ = asyncio.create_task(process.Process(load.read(west.config_path), watch=False).run())
-    await eventually(path.exists)
-
-    async def asked(method):
-        return await asyncio.to_thread(call, path, method, {})
-
-    (west.folder / "where").write_text("other")
-    with structlog.testing.capture_logs() as logs:
-        assert await asked("reload") == {"rotated": [KEY]}
-    assert [(each["key"], each["mend"]) for each in logs if "key" in each] == [(KEY, "restart the agent to take it")]
-    said = await asked("status")
-    assert (said["rotated"], said["reload_refused"]) == ([KEY], "")
-    shown = await asyncio.to_thread(CliRunner().invoke, main, ["-c", str(west.config_path), "status"])
-    assert f"{KEY} is another now than the one in use: restart the agent to take it" in " ".join(shown.output.split())
-    (finding,) = [each for each in (await asked("check"))["findings"] if each["subject"] == "configuration"]
-    assert KEY in finding["message"]
-    signal.raise_signal(signal.SIGTERM)
-    await asyncio.wait_for(running_, 60)
+    async with serving_as_a_command(west) as agent:
+        (west.folder / "where").write_text("other")
+        with structlog.testing.capture_logs() as logs:
+            assert await agent.ask("reload") == {"rotated": [KEY]}
+        mends = [(each["key"], each["mend"]) for each in logs if "key" in each]
+        assert mends == [(KEY, "restart the agent to take it")]
+        said = await agent.ask("status")
+        assert (said["rotated"], said["reload_refused"]) == ([KEY], "")
+        shown = await asyncio.to_thread(CliRunner().invoke, main, ["-c", str(west.config_path), "status"])
+        assert f"{KEY} is another now than the one in use: restart the agent to take it" in " ".join(
+            shown.output.split()
+        )
+        found = (await agent.ask("check"))["findings"]
+        (finding,) = [each for each in found if each["subject"] == "configuration"]
+        assert KEY in finding["message"]

@@ -14,7 +14,6 @@ from hamlet_core.api.testing.memory_gateway import MemoryGateway
 from hamlet_core.cli import main
 from hamlet_core.plugins import loader
 from hamlet_core.plugins.discovery import Found
-from tests.support.meshes import Mesh
 
 
 class Options(AdapterOptions):
@@ -52,16 +51,6 @@ def plugins(monkeypatch):
     added = [each.found for each in made.values()]
     monkeypatch.setattr(loader, "discover", lambda: itertools.chain(discover(), added))
     return made
-
-
-@pytest.fixture
-def west(tmp_path):
-    return Mesh(root=tmp_path, name="west")
-
-
-@pytest.fixture
-def east(tmp_path):
-    return Mesh(root=tmp_path, name="east")
 
 
 def check(mesh, *, expect):

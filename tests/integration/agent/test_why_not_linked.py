@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from hamlet_core.agent.control import Control
 from hamlet_core.rpc import link
-from tests.support.meshes import Mesh, eventually, running
-
-
-@pytest.fixture
-def west(tmp_path):
-    return Mesh(root=tmp_path, name="west")
-
-
-@pytest.fixture
-def east(tmp_path):
-    return Mesh(root=tmp_path, name="east")
+from tests.support.meshes import eventually, running
 
 
 async def said_by_check(agent):
