@@ -75,9 +75,12 @@ class FindsFaults(ABC):
 
     def test_a_fault_is_found_by_the_rule_it_breaks_and_by_no_other(self, fault, tmp_path):
         (meant,) = self.rules_meant_for(fault)
-        found = self.broken_rules(fault, tmp_path, self.hurried)
-        if set(found) != {meant}:  # a busy machine takes longer than that for what is right
-            found = self.broken_rules(fault, tmp_path, self.patient)
+        checks = self.checks_for(fault)
+        found = self.broken_rules(fault, checks, tmp_path, self.hurried)
+        if doubtful := {meant} ^ set(found):  # a busy machine takes longer than that for what is right
+            again = {check for check in checks if named(check)[0] in doubtful}
+            sure = {rule: said for rule, said in found.items() if rule not in doubtful}
+            found = sure | self.broken_rules(fault, again, tmp_path, self.patient)
         assert set(found) == {meant}, f"meant for {meant}, and found: {found}"
 
     def test_each_case_of_a_check_finds_a_fault_that_no_other_case_finds(self, check, case, tmp_path):
@@ -91,7 +94,8 @@ class FindsFaults(ABC):
         assert set().union(*map(self.rules_meant_for, self.precise())) == set(rules_of(self.spec))
 
     def test_the_same_call_passes_without_a_fault(self, check, tmp_path):
-        self.call(check, self.sound, tmp_path, self.unhurried)
+        if self.broken_rules(self.sound, {check}, tmp_path, self.hurried):  # it may be the machine that is busy
+            self.call(check, self.sound, tmp_path, self.unhurried)
 
     def call(self, check: str, made: type, folder: Any, seconds: float) -> None:
         """Call one check as pytest would, once for each of its cases."""
@@ -127,10 +131,10 @@ class FindsFaults(ABC):
 
         return finds(case) and not any(finds(other) for other in self.cases_of(check) if other != case)
 
-    def broken_rules(self, fault: type, folder: Any, seconds: float) -> dict[str, list[str]]:
-        """The rules whose checks find something, and what each of these found."""
+    def broken_rules(self, fault: type, checks: set[str], folder: Any, seconds: float) -> dict[str, list[str]]:
+        """The rules of those of the `checks` that find something, and what each of these found."""
         rules: dict[str, list[str]] = {}
-        for check in sorted(self.checks_for(fault)):
+        for check in sorted(checks):
             try:
                 self.call(check, fault, folder, seconds)
             except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - whatever it is, the check did not pass

@@ -310,7 +310,7 @@ class TestCoordinatorFaults(FindsFaults):
     def stage(self, contract, made, folder, seconds):
         backend, suite = made(seconds), contract()
         candidates = Candidates(backend, folder, suite.names)
-        suite.deadline, suite.stop_deadline = 2 * seconds, seconds
+        suite.deadline, suite.stop_deadline, candidates.grace = 2 * seconds, seconds, seconds
         try:
             yield suite, {"backend": backend, "candidates": candidates}
         finally:

@@ -111,6 +111,9 @@ class Candidate:
 class Candidates:
     """Opens adapters as agents do, and closes what a test left open."""
 
+    grace = 2.0
+    """Seconds that each has in the end to give its lead up."""
+
     def __init__(self, backend: CoordinatorBackend, directory: Path, names: Names) -> None:
         self._backend, self._directory, self._names = backend, directory, names
         self.all: list[Candidate] = []
@@ -135,7 +138,7 @@ class Candidates:
         """Tidy up; what fails keeps no other from giving its lead up."""
         with ExitStack() as rest:
             while self.all:
-                rest.callback(self.all.pop(0).end, 2.0)
+                rest.callback(self.all.pop(0).end, self.grace)
 
 
 class CoordinatorStage:
@@ -299,7 +302,7 @@ class CoordinatorContract(CoordinatorStage):
         def live() -> None:
             agent = candidates.start()
             self.until(lambda: agent.words, "it says whether it leads")
-            agent.end(self.deadline)
+            agent.end(self.stop_deadline)
 
         def lives() -> None:
             for _ in range(ROUNDS):
@@ -325,7 +328,7 @@ class CoordinatorContract(CoordinatorStage):
                 lost = time.monotonic() + backend.ttl
                 self.until(lambda: time.monotonic() > lost or not any(each.leads for each in agents), "they are lost")
             for each in agents:
-                each.end(self.deadline)
+                each.end(self.stop_deadline)
 
         started(0).end(self.deadline)  # what a library keeps for good is there now
         require_nothing_left(live, ROUNDS, self.stop_deadline, f"{ROUNDS} leads that were lost")
