@@ -305,7 +305,9 @@ class GatewaySpec:
         """Make the ingress lead each server name to its endpoints, for its peers and nobody else.
 
         G5. When it returns, every route that is not among the refusals MUST be in force, and nothing
-            else. No two routes have the same SNI.
+            else. No two routes have the same SNI. A workload of a peer is who has a certificate for the peer's
+            trust domain by the peer's bundle: no authority vouches for workloads of another peer, and whoever
+            else calls MUST be refused.
         G6. It MUST be idempotent, and one route's refusal MUST NOT keep another from its place. It raises
             `GatewayUnavailable` when nothing came into force: what stood before still stands then.
         """

@@ -179,10 +179,10 @@ class IstioWorld(GatewayWorld):
                 mesh.put("workloadentries", "shop", f"{name}-{index}", machine)
         return f"{name}.{mesh.namespaces['shop']}"
 
-    def enter(self, ingress: Ingress, sni: str, peer: str | None) -> Connection | None:
+    def enter(self, ingress: Ingress, sni: str, peer: str | None, *, signed_by: str = "") -> Connection | None:
         """See `GatewayBackend`."""
         self._mesh.control.settle()
-        found = super().enter(ingress, sni, peer)
+        found = super().enter(ingress, sni, peer, signed_by=signed_by)
         return _Settled(found, self._mesh.control) if found is not None else None
 
     def call_as(self, ingress: Ingress, sni: str, uri: str, *, signed_by: str) -> ssl.SSLSocket:

@@ -48,9 +48,9 @@ class TrustAnswer(MemoryGatewayAdapter):
 class BelievesNames(MemoryGateway):
     """Believes an authority that bears the name of one it knows."""
 
-    def admits(self, sni, bundle):
+    def admits(self, sni, bundle, trust_domain):
         named = (each.bundle for each in self.trust.peers if bundle and each.bundle[-5:] == bundle[-5:])
-        return super().admits(sni, next(named, bundle))
+        return super().admits(sni, next(named, bundle), trust_domain)
 
 
 class CutsAtOnce(MemoryGateway):
@@ -60,9 +60,9 @@ class CutsAtOnce(MemoryGateway):
         super().__init__(**ways)
         self.standing = HangsUp()
 
-    def admits(self, sni, bundle):
+    def admits(self, sni, bundle, trust_domain):
         self.standing.caller = bundle or ""
-        return super().admits(sni, bundle)
+        return super().admits(sni, bundle, trust_domain)
 
 
 class HangsUp(list):
@@ -90,7 +90,7 @@ class SaysItRefusesAtFirst(MemoryGateway):
 
 
 class LetsNobodyIn(MemoryGateway):
-    def admits(self, sni, bundle):
+    def admits(self, sni, bundle, trust_domain):
         return None
 
 

@@ -124,22 +124,41 @@ class KeepsTheFirstEndpoint(MemoryGateway):
 
 
 class ForAnyPeer(MemoryGateway):
-    def admits(self, sni, bundle):
+    def admits(self, sni, bundle, trust_domain):
         route = self.published.get(sni)
         known = any(each.bundle == bundle for each in self.trust.peers)
         return route.endpoints[0] if route is not None and known else None
 
 
 class AsksForNoCertificate(MemoryGateway):
-    def admits(self, sni, bundle):
+    def admits(self, sni, bundle, trust_domain):
         route = self.published.get(sni)
-        return route.endpoints[0] if route is not None and bundle is None else super().admits(sni, bundle)
+        return (
+            route.endpoints[0] if route is not None and bundle is None else super().admits(sni, bundle, trust_domain)
+        )
+
+
+class PoolsTheBundles(MemoryGateway):
+    """Believes any peer's authority, and takes the name in the certificate for granted."""
+
+    def admits(self, sni, bundle, trust_domain):
+        vouched = any(each.bundle == bundle for each in self.trust.peers)
+        own = (each.bundle for each in self.trust.peers if vouched and each.trust_domain == trust_domain)
+        return super().admits(sni, next(own, bundle), trust_domain)
+
+
+class TakesAnyTrustDomain(MemoryGateway):
+    """Takes whoever a peer's authority vouches for to be of that peer."""
+
+    def admits(self, sni, bundle, trust_domain):
+        own = (each.trust_domain for each in self.trust.peers if each.bundle == bundle)
+        return super().admits(sni, bundle, next(own, trust_domain))
 
 
 class AnyServerName(MemoryGateway):
-    def admits(self, sni, bundle):
+    def admits(self, sni, bundle, trust_domain):
         suffix = next((each for each in self.published if sni.endswith(f".{each}")), sni)
-        return super().admits(suffix, bundle)
+        return super().admits(suffix, bundle, trust_domain)
 
 
 class InForceLater(MemoryGateway):
@@ -235,6 +254,7 @@ FAULTS = {
     "test_g5_what_is_published_is_led_to_its_own_endpoint_as_soon_as_the_call_returns": [KeepsRoutes, InForceLater],
     "test_g5_a_route_that_changes_leads_elsewhere": [KeepsTheFirstEndpoint],
     "test_g5_nobody_else_gets_in": [ForAnyPeer, AsksForNoCertificate, AnyServerName],
+    "test_g5_an_authority_vouches_for_workloads_of_its_own_peer_alone": [PoolsTheBundles, TakesAnyTrustDomain],
     "test_g6_publishing_the_same_again_disturbs_nobody": [CutsOnEachChange],
     "test_g6_one_route_that_is_refused_keeps_no_other_out": [AllOrNothing],
     "test_g6_a_call_that_comes_to_nothing_says_so_and_leaves_what_stood": [SaysDone, LosesAll],

@@ -45,8 +45,11 @@ class GatewayBackend(ABC):
         """A workload of this mesh, as the gateway reaches it."""
 
     @abstractmethod
-    def enter(self, ingress: Ingress, sni: str, peer: str | None) -> Connection | None:
-        """Connect to the ingress as a workload of `peer` (None: without a certificate); None when it is refused."""
+    def enter(self, ingress: Ingress, sni: str, peer: str | None, *, signed_by: str = "") -> Connection | None:
+        """Connect to the ingress as a workload of `peer` (None: without a certificate); None when it is refused.
+
+        Its certificate is for the peer's trust domain, by the peer's own authority or that of another.
+        """
 
     @abstractmethod
     def presented(self, ingress: Ingress, sni: str) -> Collection[str]:

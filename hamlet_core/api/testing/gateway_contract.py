@@ -192,6 +192,20 @@ class PublishRules(GatewayStage):
         for sni, peer in ((mine.sni, north), (mine.sni, self.stranger), (mine.sni, None), (f"no.{mine.sni}", east)):
             assert word(backend.enter(ingress, sni, peer)) is None, f"{peer} got in by {sni}"
 
+    def test_g5_an_authority_vouches_for_workloads_of_its_own_peer_alone(
+        self, backend: GatewayBackend, agents: GatewayAgents
+    ) -> None:
+        east, north = self.names.peer, self.names.other_peer
+        agent = agents.start(east, north)
+        mine = self.way_in("orders", backend.serve("orders"))
+        other = self.way_in("cart", backend.serve("cart"), peers=(north,))
+        assert not agent.gateway_publish(routes=[mine, other])
+        ingress = ingress_of(agent)
+        assert word(backend.enter(ingress, mine.sni, east, signed_by=east)) == "orders"
+        for caller, authority in ((east, north), (north, east), (east, self.stranger), (self.stranger, east)):
+            refused = backend.enter(ingress, mine.sni, caller, signed_by=authority)
+            assert word(refused) is None, f"the authority of {authority} vouched for a workload of {caller}"
+
     def test_g6_publishing_the_same_again_disturbs_nobody(
         self, backend: GatewayBackend, agents: GatewayAgents
     ) -> None:

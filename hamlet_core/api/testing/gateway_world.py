@@ -156,11 +156,11 @@ class GatewayWorld(GatewayBackend):
         self._workloads.append(Workload(word))
         return self._workloads[-1].endpoint
 
-    def enter(self, ingress: Ingress, sni: str, peer: str | None) -> Connection | None:
+    def enter(self, ingress: Ingress, sni: str, peer: str | None, *, signed_by: str = "") -> Connection | None:
         """See `GatewayBackend`."""
         leaf = None
         if peer is not None:
-            leaf = self.authority(peer).leaf(f"spiffe://{peer}.example/caller", extensions=_SIGNING)
+            leaf = self.authority(signed_by or peer).leaf(f"spiffe://{peer}.example/caller", extensions=_SIGNING)
         try:
             return SocketConnection(self._handshake(ingress, sni, leaf))
         except TimeoutError:

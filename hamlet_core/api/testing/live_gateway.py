@@ -35,9 +35,9 @@ class HandlessWorld(GatewayWorld):
         """Open the adapter as configured."""
         return self._opens(context)
 
-    def enter(self, ingress: Ingress, sni: str, peer: str | None) -> Connection | None:
+    def enter(self, ingress: Ingress, sni: str, peer: str | None, *, signed_by: str = "") -> Connection | None:
         """See `GatewayBackend`."""
-        del ingress, sni, peer
+        del ingress, sni, peer, signed_by
         missing("connects to the ingress")
 
     def presented(self, ingress: Ingress, sni: str) -> Collection[str]:

@@ -187,11 +187,14 @@ class MemoryGateway:
 
     # --- calls -----------------------------------------------------------------------------------
 
-    def admits(self, sni: str, bundle: str | None) -> Endpoint | None:
-        """Where a caller with a certificate of the authority `bundle` (None: with none) is led to, if anywhere."""
+    def admits(self, sni: str, bundle: str | None, trust_domain: str | None) -> Endpoint | None:
+        """Where a caller is led to, if anywhere, with a certificate for `trust_domain` by the authority `bundle`.
+
+        None and None: with no certificate.
+        """
         route, peers = self.published.get(sni), self.trust.peers if self.trust is not None else ()
-        caller = next((each.peer for each in peers if each.bundle == bundle), None)
-        return route.endpoints[0] if route is not None and caller in route.peers else None
+        of = (each.peer for each in peers if (each.bundle, each.trust_domain) == (bundle, trust_domain))
+        return route.endpoints[0] if route is not None and next(of, None) in route.peers else None
 
     def believes(self, route: ImportRoute, bundle: str, sans: Collection[str]) -> bool:
         """Whether the ingress at the other end of `route`, signed by `bundle` for `sans`, is the owner's."""

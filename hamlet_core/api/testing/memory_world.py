@@ -63,11 +63,11 @@ class MemoryGatewayBackend(GatewayBackend):
         self._words[endpoint] = word
         return endpoint
 
-    def enter(self, ingress: Ingress, sni: str, peer: str | None) -> Connection | None:
+    def enter(self, ingress: Ingress, sni: str, peer: str | None, *, signed_by: str = "") -> Connection | None:
         """See `GatewayBackend`."""
         del ingress
-        bundle = self._authority(peer) if peer is not None else None
-        endpoint = self.gateway.admits(sni, bundle)
+        bundle = self._authority(signed_by or peer) if peer is not None else None
+        endpoint = self.gateway.admits(sni, bundle, f"{peer}.example" if peer is not None else None)
         if endpoint is None:
             return None
         return self._connect(self._words[endpoint], bundle or "")
