@@ -378,10 +378,9 @@ class CoordinatorSpec:
     def coordinator_check(self) -> Sequence[Finding]:
         """Say whether the backend can be reached, who leads, and whether each needed right is held.
 
-        It takes no lead and changes nothing.
-
+        It is called beside `coordinator_lead`, and where that is never called.
         C6. It MUST NOT raise for what it was asked to find out: a backend that cannot be reached is an error
-            among the findings.
+            among the findings. It MUST NOT take the lead or change anything.
         """
 
     @hookspec

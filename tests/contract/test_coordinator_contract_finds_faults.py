@@ -1,7 +1,7 @@
 """The kit is right: coordinators with one fault each are found by the check meant for it, and by no other rule's."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from hamlet_core.api import CoordinatorSpec, CoordinatorUnavailable, Finding, Severity
 from hamlet_core.api.testing import CoordinatorContract, MemoryCoordinator
@@ -249,6 +249,24 @@ class CannotBeChecked(MemoryCoordinator):
         return super().findings(adapter)
 
 
+class TriesItOut(MemoryCoordinator):
+    """Takes the lead to find out whether it could."""
+
+    def findings(self, adapter):
+        with suppress(CoordinatorUnavailable):
+            self.claim(adapter)
+        return super().findings(adapter)
+
+
+class TidiesUp(MemoryCoordinator):
+    """Takes out what it does not know."""
+
+    def findings(self, adapter):
+        with self.lock:
+            self.claims.clear()
+        return super().findings(adapter)
+
+
 class IsAlwaysWell(MemoryCoordinator):
     def findings(self, adapter):
         return ()
@@ -293,6 +311,7 @@ FAULTS = {
         IsAlwaysWell,
         IsNeverWell,
     ],
+    "test_c6_a_check_takes_no_lead_and_changes_nothing": [TriesItOut, TidiesUp],
 }
 
 

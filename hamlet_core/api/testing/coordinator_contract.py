@@ -32,15 +32,20 @@ ROUNDS = 5
 """Leads that are taken, to see what each leaves behind."""
 
 
+def hooks_of(adapter: object) -> pluggy.HookRelay:
+    """The hooks of a coordinator's adapter, as the core calls them."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(CoordinatorSpec)
+    manager.register(adapter)
+    manager.check_pending()
+    return manager.hook
+
+
 class Candidate:
     """An agent as far as a test needs it: an adapter that is asked on a thread of its own whether it leads."""
 
     def __init__(self, adapter: object, context: AdapterContext, stop: Stop | None = None) -> None:
-        manager = pluggy.PluginManager(PROJECT)
-        manager.add_hookspecs(CoordinatorSpec)
-        manager.register(adapter)
-        manager.check_pending()
-        self.adapter, self.context, self.hooks = adapter, context, manager.hook
+        self.adapter, self.context, self.hooks = adapter, context, hooks_of(adapter)
         self.words: list[tuple[float, bool]] = []
         """What it said, and when; that it ended counts as False."""
         self.error: BaseException | None = None
@@ -361,6 +366,23 @@ class CoordinatorContract(CoordinatorStage):
         with backend.cut(agent.adapter):
             assert wrong(), "it finds nothing wrong, or the backend's `cut` has cut nothing"
         self.until(lambda: not wrong(), "nothing is wrong with a backend that can be reached")
+
+    def test_c6_a_check_takes_no_lead_and_changes_nothing(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        hooks = hooks_of(backend.open(context := candidates.context()))  # as `hamlet check` does where no agent runs
+
+        def look() -> None:
+            before = backend.entries()
+            hooks.coordinator_check()
+            assert backend.entries() == before, "the check has left something, or taken it away"
+
+        try:
+            look()
+            backend.add_foreign(context)
+            look()
+        finally:
+            hooks.coordinator_close()
 
 
 def never_two(*agents: Candidate) -> None:

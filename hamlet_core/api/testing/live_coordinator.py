@@ -10,11 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pluggy
-
-from hamlet_core.api import PROJECT, AdapterContext, ConfigError, CoordinatorSpec, Stop
+from hamlet_core.api import AdapterContext, ConfigError, Stop
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
-from hamlet_core.api.testing.coordinator_contract import Candidates
+from hamlet_core.api.testing.coordinator_contract import Candidates, hooks_of
 from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing, put
 from hamlet_core.api.testing.names import LIVE_NAMES
 
@@ -87,19 +85,17 @@ class LiveCoordinator(LiveRole):
     def reach(self) -> None:
         """See `LiveRole`: the first word of an agent that would lead."""
         context = Candidates(self.backend, self.directory, LIVE_NAMES).context()
-        manager = pluggy.PluginManager(PROJECT)
-        manager.add_hookspecs(CoordinatorSpec)
-        manager.register(self.backend.open(context))
+        hooks = hooks_of(self.backend.open(context))
         stop = Stop()
         try:
-            lead = manager.hook.coordinator_lead(stop=stop)
+            lead = hooks.coordinator_lead(stop=stop)
             try:
                 next(lead, None)
             finally:
                 stop.set()
                 lead.close()
         finally:
-            manager.hook.coordinator_close()
+            hooks.coordinator_close()
 
     def tidy(self, *, thoroughly: bool = False) -> Iterator[str]:
         """See `LiveRole`; a lead is given up by who had it, or runs out."""
