@@ -40,8 +40,9 @@ class IngressNamespace:
         """Those of a gateway with both halves."""
         found: dict[str, Any] = {
             "kubeconfig": self.kubernetes.kubeconfig,
-            "retry": "5s",
-            "timeout": "10s",
+            "retry": "60s",  # a busy machine is no outage
+            "timeout": "30s",
+            "connect_timeout": "30s",
             "ingress": {"namespace": self.namespace},
             "egress": {"consumers": {self.callers: {"mesh": "out"}}},
         }

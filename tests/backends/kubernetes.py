@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ from tests.backends.pki import Pki, make_pki
 from tests.support.ports import free_ports
 
 READY_SECONDS = 90.0
+CALL_SECONDS = 60.0
+IDLE_SECONDS = 30.0
+"""How long a connection may be idle and is used again; the API server closes it after 90."""
 ADMIN = "admin-token"
 
 
@@ -47,36 +50,46 @@ class Kubernetes:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
+        self._client: ApiClient | None = None
+        self._called = 0.0
 
-    @contextlib.contextmanager
-    def _client(self) -> Iterator[ApiClient]:
-        settings = Configuration()
-        settings.retries = False
-        kubeconfigs.load_kube_config(  # type: ignore[no-untyped-call]
-            str(self.kubeconfig), client_configuration=settings
-        )
-        with ApiClient(settings) as client:
-            yield client
+    def _opened(self) -> ApiClient:
+        """A client with its connections, which are not kept for as long as the server keeps idle ones."""
+        if time.monotonic() - self._called > IDLE_SECONDS:
+            self._hang_up()
+        self._called = time.monotonic()
+        if self._client is None:
+            settings = Configuration()
+            settings.retries = False
+            kubeconfigs.load_kube_config(  # type: ignore[no-untyped-call]
+                str(self.kubeconfig), client_configuration=settings
+            )
+            self._client = ApiClient(settings)
+        return self._client
+
+    def _hang_up(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
             client.rest_client.pool_manager.clear()
+            client.close()  # type: ignore[no-untyped-call]
 
     def call(self, method: str, path: str, body: object = None, *, kind: str = "application/json") -> Reply:
         """Make one call as the administrator and decode what comes back."""
-        with self._client() as client:
-            headers = {"Accept": "application/json"}
-            headers |= {"Content-Type": kind} if body is not None else {}
-            token = client.configuration.get_api_key_with_prefix("BearerToken")
-            headers |= {"Authorization": token} if token else {}
-            response = client.rest_client.pool_manager.request(
-                method,
-                client.configuration.host + path,
-                body=json.dumps(body) if body is not None else None,
-                headers=headers,
-                timeout=30,
-                retries=False,
-            )
-            said = {key.lower(): value for key, value in response.headers.items()}
-            text = response.data.decode()
-            response.release_conn()
+        client = self._opened()
+        headers = {"Accept": "application/json"}
+        headers |= {"Content-Type": kind} if body is not None else {}
+        token = client.configuration.get_api_key_with_prefix("BearerToken")
+        headers |= {"Authorization": token} if token else {}
+        response = client.rest_client.pool_manager.request(
+            method,
+            client.configuration.host + path,
+            body=json.dumps(body) if body is not None else None,
+            headers=headers,
+            timeout=CALL_SECONDS,
+            retries=False,
+        )
+        said = {key.lower(): value for key, value in response.headers.items()}
+        text = response.data.decode()
         decoded = json.loads(text) if said.get("content-type", "").startswith("application/json") else text
         return Reply(status=response.status, headers=said, body=decoded)
 
@@ -140,15 +153,28 @@ class Kubernetes:
             self.put(bindings, binding, {"subjects": subjects, "roleRef": role})
         else:
             self.do("DELETE", f"{bindings}/{binding}")
-        review = {
-            "user": f"system:serviceaccount:{namespace}:{name}",
-            "resourceAttributes": {"namespace": namespace, "verb": "list", "resource": "services"},
-        }
+        self.wait_for_right(account, {"namespace": namespace, "verb": "list", "resource": "services"}, may=may)
+
+    def wait_for_right(self, account: tuple[str, str], right: Mapping[str, str], *, may: bool) -> None:
+        """Wait until the server has taken notice that a service account may do this, or may not any more.
+
+        It answers who changed a role before it knows of the change itself. `right`: see `resourceAttributes`.
+        """
+        namespace, name = account
+        review = {"user": f"system:serviceaccount:{namespace}:{name}", "resourceAttributes": dict(right)}
         deadline = time.monotonic() + READY_SECONDS
         reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
         while self.do("POST", reviews, {"spec": review})["status"]["allowed"] is not may:
-            assert time.monotonic() < deadline, f"the rights of {binding} do not change"
+            assert time.monotonic() < deadline, f"the right of {name} does not change: {right}"
             time.sleep(0.02)
+
+    def wait_for_roles(self, account: tuple[str, str], roles: Iterable[Mapping[str, Any]]) -> None:
+        """Wait until the server has taken notice of Roles and ClusterRoles that are bound to a service account."""
+        for role in roles:
+            rule = role["rules"][0]
+            where = {"namespace": place} if (place := role["metadata"].get("namespace")) else {}
+            asked = {"group": rule["apiGroups"][0], "resource": rule["resources"][0], "verb": rule["verbs"][0]}
+            self.wait_for_right(account, where | asked, may=True)
 
     def token_for(self, namespace: str, account: str) -> str:
         """A bearer token of a service account."""
@@ -243,6 +269,7 @@ class OwnKubernetes(Kubernetes):
             "current-context": "t",
         }
         self.kubeconfig.write_text(yaml.safe_dump(document))
+        self._hang_up()  # from one that was there before, or at another port
 
     def _run(self, name: str, arguments: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -275,14 +302,16 @@ class OwnKubernetes(Kubernetes):
         return False
 
     def _served(self) -> bool:
-        """Whether custom resources that are stored are served already: they come a moment after `/readyz`."""
+        """Whether stored custom resources are served and listed already: it takes a moment after `/readyz`."""
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        stored = self.do("GET", path)["items"]
-        return all(
-            self.call("GET", f"/apis/{each['spec']['group']}/v1/{each['spec']['names']['plural']}?limit=1").status
-            == 200
-            for each in stored
-        )
+        named: dict[str, set[str]] = {}
+        for each in self.do("GET", path)["items"]:
+            root, plural = f"/apis/{each['spec']['group']}/v1", each["spec"]["names"]["plural"]
+            if root not in named:
+                named[root] = self.resources(root)
+            if plural not in named[root] or self.call("GET", f"{root}/{plural}?limit=1").status != 200:
+                return False
+        return True
 
     def kill_apiserver(self) -> None:
         """End the API server without a chance to say goodbye; its data stay in etcd."""
@@ -323,6 +352,7 @@ class OwnKubernetes(Kubernetes):
 
     def kill(self) -> None:
         """End both."""
+        self._hang_up()
         self._end("kube-apiserver")
         self._end("etcd")
 

@@ -56,6 +56,7 @@ class FaultProxy:
         """How many requests of each method are being served."""
         self.most_under_way: dict[str, int] = {}
         self._streams: set[socket.socket] = set()
+        self._cuts = 0
         self._lock = threading.Lock()
         self._healed = threading.Event()
         proxy = self
@@ -100,9 +101,9 @@ class FaultProxy:
         self.faults.append(fault)
         return fault
 
-    def heal(self) -> None:
-        """No faults from now on."""
-        self.faults = []
+    def heal(self, *, but: Fault | None = None) -> None:
+        """No faults from now on, or one other instead: it is there before anybody who hangs is let go."""
+        self.faults = [but] if but is not None else []
         self._healed.set()
 
     @property
@@ -112,9 +113,11 @@ class FaultProxy:
             return len(self._streams) // 2
 
     def cut(self) -> None:
-        """Break off every watch that stands."""
+        """Break off every watch that stands, or is being opened."""
         with self._lock:
+            self._cuts += 1
             streams = list(self._streams)
+            self._streams.clear()  # they stand no more, although their threads are yet to notice
         for each in streams:
             with contextlib.suppress(OSError):  # it ended by itself
                 each.shutdown(socket.SHUT_RDWR)
@@ -142,13 +145,14 @@ class FaultProxy:
         with self._lock:
             self.under_way[method] = self.under_way.get(method, 0) + 1
             self.most_under_way[method] = max(self.most_under_way.get(method, 0), self.under_way[method])
+            cuts = self._cuts
         try:
-            self._serve(handler, body)
+            self._serve(handler, body, cuts)
         finally:
             with self._lock:
                 self.under_way[method] -= 1
 
-    def _serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    def _serve(self, handler: BaseHTTPRequestHandler, body: bytes, cuts: int) -> None:
         fault = self._fault(handler.command, handler.path)
         if fault is not None and fault.status == HOLD:
             self._healed.wait(60)
@@ -164,6 +168,8 @@ class FaultProxy:
                 assert far.sock is not None
                 ends = {far.sock, handler.connection}
                 with self._lock:
+                    if self._cuts != cuts:
+                        raise ConnectionAbortedError
                     self._streams |= ends
                 follow = threading.Thread(target=_hang_up_after, args=(handler.connection, far.sock), daemon=True)
                 follow.start()

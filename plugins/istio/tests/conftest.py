@@ -40,7 +40,8 @@ class Cluster:
     def __init__(self, kubernetes: Kubernetes, namespace: str, **options: Any) -> None:
         self.kubernetes, self.namespace = kubernetes, namespace
         given: dict[str, Any] = {"kubeconfig": kubernetes.kubeconfig, "context": None, "events": False}
-        given |= {"namespaces": (namespace,), "import_namespace": namespace, "retry": "5s", "timeout": "10s"}
+        given |= {"namespaces": (namespace,), "import_namespace": namespace}
+        given |= {"retry": "60s", "timeout": "30s", "connect_timeout": "30s"}  # a busy machine is no outage
         self.options = given | options
 
     def path(self, collection: str, name: str = "") -> str:
@@ -180,7 +181,7 @@ class Opened:
         self.hooks = hooks_of(self.registry)
         self._watching: list[Watching] = []
 
-    def watch(self, seconds: float = 30) -> Watching:
+    def watch(self, seconds: float = 60) -> Watching:
         """Begin a watch and wait for its first batch."""
         watching = Watching(self.hooks)
         self._watching.append(watching)

@@ -14,7 +14,7 @@ from hamlet_istio.naming import object_name
 from hamlet_core.api import RegistryUnavailable, Remove, Severity, Snapshot, Status, WriteImport
 from hamlet_core.api.testing import Watching, imported_service
 from tests.backends.kubernetes import OwnKubernetes
-from tests.backends.proxy import HANG, HOLD, FaultProxy
+from tests.backends.proxy import HANG, HOLD, Fault, FaultProxy
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(240)]
 SECONDS = 60.0
@@ -99,8 +99,7 @@ def test_a_watch_whose_past_was_compacted_lists_again_and_tells_a_snapshot(
     cluster.remove_service("goes")
     comes = cluster.add_service("comes")
     own_kubernetes.compact()
-    proxy.heal()
-    proxy.fail(lambda method, path: is_watch(method, path) and "/services" in path, 410, times=1)
+    proxy.heal(but=Fault(lambda method, path: is_watch(method, path) and "/services" in path, 410, times=1))
     state = watching.until(lambda state: comes in state and goes not in state, SECONDS)
     assert kept in state
     assert removals(watching) == []
@@ -161,7 +160,7 @@ def test_a_frozen_server_is_noticed_and_withdraws_nothing(
     own_kubernetes: OwnKubernetes, cluster: Any, open_registry: Callable[..., Any]
 ) -> None:
     name = cluster.add_service("orders")
-    opened = open_registry(cluster, watch="2s", timeout="2s", connect_timeout="1s", retry="1s")
+    opened = open_registry(cluster, watch="1s", timeout="4s", connect_timeout="3s", retry="1s")
     watching = opened.watch()
     own_kubernetes.pause()
     try:
@@ -173,7 +172,7 @@ def test_a_frozen_server_is_noticed_and_withdraws_nothing(
     finally:
         own_kubernetes.resume()
     assert set(watching.state) == {name}
-    assert set(opened.watch(SECONDS).state) == {name}
+    assert set(open_registry(cluster).watch().state) == {name}
 
 
 def test_a_quiet_watch_that_lives_is_not_taken_for_dead(cluster: Any, open_registry: Callable[..., Any]) -> None:
@@ -189,7 +188,7 @@ def test_a_stop_ends_every_thread_of_a_watch(cluster: Any, open_registry: Callab
     opened = open_registry(cluster)
     watching = Watching(opened.hooks)
     watching.until(len, SECONDS)
-    watching.end(5)
+    watching.end(30)
     until(
         lambda: (
             not [
@@ -296,6 +295,7 @@ def test_a_definition_that_is_removed_withdraws_nothing_and_its_return_brings_im
         assert set(watching.state) == {machine, plain}
         assert removals(watching) == []
         until(lambda: own_kubernetes.call("GET", path).status == 404)
+        until(lambda: "serviceentries" not in own_kubernetes.resources("/apis/networking.istio.io/v1"))
         with pytest.raises(RegistryUnavailable, match="does not serve"):
             until(lambda: opened.hooks.registry_imports() is None)
         with pytest.raises(RegistryUnavailable):

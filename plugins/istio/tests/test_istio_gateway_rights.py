@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.backends.istio_gateway import published
 pytestmark = pytest.mark.xdist_group("kubernetes")
 MANIFEST = Path(hamlet_istio.__file__).parent / "manifests" / "rbac-gateway.yaml"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
+PATIENCE = 60.0
 
 
 def test_the_manifest_that_is_shipped_is_that_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +59,8 @@ class Granted:
         self.objects = [self._own(each) for each in found]
         for each in self.objects:
             self.kubernetes.put(self.path(each), each["metadata"]["name"], each)
+        roles = [each for each in self.objects if each["kind"].endswith("Role")]
+        self.kubernetes.wait_for_roles((self.agent, "hamlet"), roles)
         self.token = self.kubernetes.token_for(self.agent, "hamlet")
 
     def _own(self, thing: Any) -> Any:
@@ -163,7 +167,8 @@ def test_each_verb_that_is_taken_away_is_named_with_the_rule_to_add(
 def until_missing(hooks: Any, verb: str, resource: str) -> Any:
     """What is not well, all of it about this verb; the server takes a moment to believe a changed role."""
     found: list[Any] = []
-    for _ in range(200):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         found = [each for each in hooks.gateway_check() if each.severity is not Severity.OK]
         if found and all(each.subject.startswith(f"right {verb} {resource}") for each in found):
             return found[0]

@@ -128,7 +128,7 @@ def test_everything_goes_through_the_proxy_that_is_named(
     watching.until(lambda state: {name, late} <= set(state), SECONDS)
     assert set(proxy.tunnels) == {urlsplit(own_kubernetes.server).netloc}
     assert proxy.refused == 0
-    watching.end(5)
+    watching.end(SECONDS)
 
 
 def test_a_proxy_that_wants_other_credentials_or_is_gone_is_an_outage_that_names_it(

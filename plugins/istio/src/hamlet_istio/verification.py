@@ -28,8 +28,10 @@ from hamlet_istio.verification_leases import LeaseBackend
 from hamlet_istio.verification_way import connect_by, relay_to
 
 Object = dict[str, Any]
-PATIENCE = timedelta(seconds=2)
-"""How long an adapter waits for an answer that is opened in a silence."""
+PATIENCE = timedelta(seconds=5)
+"""How long an adapter waits for an answer that is opened in a silence: to notice that is what the check is about."""
+CONNECTING = timedelta(seconds=3)
+"""How long it waits for a connection."""
 OF_A_CHECK = f"{PREFIX}of-a-check"
 """The annotation of all that is made here, so that what a run leaves that was killed is found by the next."""
 _MADE_BY_THE_CLUSTER = "endpointslice.kubernetes.io/managed-by"
@@ -53,7 +55,11 @@ class ClusterBackend(RegistryBackend):
         """See `RegistryBackend`."""
         options = self._options
         if self.silent:
-            options = options.model_copy(update={"timeout": min(options.timeout, PATIENCE)})
+            limits = {
+                "timeout": min(options.timeout, PATIENCE),
+                "connect_timeout": min(options.connect_timeout, CONNECTING),
+            }
+            options = options.model_copy(update=limits)
         return IstioRegistry(options, context, connect_by(self._relay))
 
     def add_local(self, service: LocalService) -> str:
