@@ -17,7 +17,7 @@ import pytest
 
 from hamlet_core.identity import authority
 from tests.docs.typing_blocks import typed
-from tests.support.meshes import Mesh
+from tests.support.meshes import PATIENCE, Mesh
 from tests.support.ports import free_port
 from tests.support.processes import AgentProcess, wait_until
 
@@ -56,7 +56,7 @@ class Caller:
         """Call once."""
         try:
             with (
-                socket.create_connection(("127.0.0.1", self._port), timeout=5) as plain,
+                socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE) as plain,
                 self._tls.wrap_socket(plain, server_hostname="orders.west.example") as call,
             ):
                 call.sendall(b"GET / HTTP/1.1\r\nHost: orders.west.example\r\nConnection: close\r\n\r\n")

@@ -44,8 +44,14 @@ def test_twenty_kills_of_either_agent_during_a_sync_lose_nothing_and_leave_nothi
     consumer.state("west", "imports", "live", within=120)
     wait_until(lambda: east.imported_names("west") == expected, what="the same services on both sides", within=120)
     tags = {path.stem: path.read_text().partition("tags: [")[2].partition("]")[0] for path in west.services.iterdir()}
-    for name, content in east.imported("west").items():
-        assert tags[name.partition(".")[0]] in content, name
-    left = [path.name for path in (east.folder / "mesh" / "imported" / "west").iterdir()]
-    assert {name.removesuffix(".yaml") for name in left if not name.startswith(".")} == expected
-    assert not [name for name in left if name.endswith((".tmp", ".new"))]
+
+    def late() -> list[str]:
+        return [name for name, text in east.imported("west").items() if tags[name.partition(".")[0]] not in text]
+
+    wait_until(lambda: not late(), what="as they are now: what was written while one was killed has come, too")
+
+    def left() -> list[str]:
+        return [path.name for path in (east.folder / "mesh" / "imported" / "west").iterdir()]
+
+    wait_until(lambda: not [each for each in left() if each.endswith((".tmp", ".new"))], what="no half of a file")
+    assert {name.removesuffix(".yaml") for name in left() if not name.startswith(".")} == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hamlet_file.coordinator import FileCoordinator, FileCoordinatorOptions
 
+from hamlet_core.api import AdapterContext
 from tests.e2e.conftest import Launch
-from tests.support.meshes import Mesh
+from tests.support.meshes import PATIENCE, Mesh
 from tests.support.ports import free_port
 from tests.support.processes import AgentProcess, wait_until
 
@@ -28,13 +31,22 @@ def twin(west: Mesh) -> Mesh:
     return Mesh(root=west.root, name="twin")
 
 
+PATIENT = "from hamlet_core.cli import main; from hamlet_file import coordinator; coordinator.TTL = 12.0; main()"
+"""The agent with a lead that lasts for longer than a machine may stand still: who leads is for the test to say."""
+
+
 @pytest.fixture
-def locks(west: Mesh, twin: Mesh) -> Path:
+def locks(west: Mesh, twin: Mesh, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the lock file is; each agent sees it as `locks` in its own folder, which can be taken from it."""
+    monkeypatch.setattr(AgentProcess, "program", (sys.executable, "-c", PATIENT))
     folder = west.root / "locks"
     folder.mkdir()
     for mesh in (west, twin):
         (mesh.folder / "locks").symlink_to(folder)
+    names = {"mesh": "west", "domain": west.trust_domain, "trust_domain": west.trust_domain}
+    context = AdapterContext(name="coordinator", directory=folder, **names)
+    (made,) = FileCoordinator(FileCoordinatorOptions(path=folder), context).coordinator_check()
+    os.utime(made.subject, (0, 0))  # nobody can hold an earlier file of this name
     return folder
 
 
@@ -70,7 +82,12 @@ IDENTITY = {"certificate": "agent.crt", "key": "agent.key", "bundle": "bundle.pe
 
 def leads(agent: AgentProcess) -> bool:
     """Whether an agent says that it leads."""
-    return bool((agent.status().get("coordinator") or {}).get("leading"))
+    return leading(agent.status())
+
+
+def leading(status: dict[str, Any]) -> bool:
+    """Whether this is the status of an agent that leads."""
+    return bool((status.get("coordinator") or {}).get("leading"))
 
 
 @contextlib.contextmanager
@@ -98,15 +115,20 @@ def kept(west: Mesh, east: Mesh, agents: tuple[AgentProcess, AgentProcess]) -> l
     """What must hold all the time."""
     first, second = agents
 
+    files = [
+        mesh.folder / "mesh" / "imported" / peer / f"{name}.yaml"
+        for mesh, peer, name in ((east, "west", "orders.west.example"), (west, "east", "stock.east.example"))
+    ]
+
     def imports() -> bool:
         """each side has the other's service"""
-        return "orders.west.example" in east.imported_names("west") and "stock.east.example" in west.imported_names(
-            "east"
-        )
+        return all(each.exists() for each in files)  # a listing may miss a file that is just replaced
 
     def one() -> bool:
         """at most one of them leads"""
-        return not (leads(first) and leads(second) and leads(first))
+        before, other, after = first.status(), second.status(), first.status()
+        led = leading(before) and leading(after) and before["started"] == after["started"]  # and all the while
+        return not (led and leading(other))
 
     return [imports, one]
 
@@ -168,7 +190,7 @@ def page(mesh_config: Path, path: str) -> tuple[int, str]:
     """What the loopback port of an agent answers."""
     address = next(line.split(": ")[-1] for line in mesh_config.read_text().splitlines() if "http:" in line)
     try:
-        with urllib.request.urlopen(f"http://{address.strip(' }')}/{path}", timeout=20) as response:
+        with urllib.request.urlopen(f"http://{address.strip(' }')}/{path}", timeout=PATIENCE) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

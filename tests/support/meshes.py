@@ -21,7 +21,7 @@ from hamlet_core.config import load
 from hamlet_core.identity import authority
 from tests.support.ports import free_port
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 async def eventually(check: Callable[[], Any], *, what: str = "", within: float = PATIENCE) -> Any:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ def wait_until(check: Callable[[], Any], *, what: str = "", within: float = PATI
 class AgentProcess:
     """`hamlet run` of one mesh."""
 
+    program: Sequence[str] = (sys.executable, "-m", "hamlet_core")
+    """What is typed as `hamlet`."""
+
     def __init__(self, mesh: Mesh, *arguments: str) -> None:
         self.mesh = mesh
         self._arguments = arguments
@@ -49,7 +52,7 @@ class AgentProcess:
         """Start it; does not wait until it is ready."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hamlet_core", "-c", str(self.mesh.config_path), "run", *self._arguments],
+                [*self.program, "-c", str(self.mesh.config_path), "run", *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -70,7 +73,7 @@ class AgentProcess:
         if self._process.poll() is None:
             self.send(signal.SIGCONT)
             self.send(number)
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=PATIENCE)
 
     def ask(self, method: str, **request: Any) -> dict[str, Any]:
         """Ask it over its admin socket."""

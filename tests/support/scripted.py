@@ -27,6 +27,8 @@ URL = {
 }
 METHOD = {api: f"/federation.resourcediscovery.{api}.DiscoveryService/EstablishStream" for api in URL}
 CREATE, UPDATE, DELETE_ONE = 1, 2, 3
+SILENCE = 100.0
+"""So many seconds of it end a script: what others do takes its time on a busy machine."""
 UPSERT, DELETE_TWO = 1, 2
 
 
@@ -96,7 +98,7 @@ class Wire:
 
     async def receive(self) -> Any:
         """The next message, or None at the end of the stream."""
-        frame = await asyncio.wait_for(self.call.read(), 30)
+        frame = await asyncio.wait_for(self.call.read(), SILENCE)
         return None if frame is grpc.aio.EOF else self._reads.FromString(frame)
 
     async def ended(self) -> tuple[grpc.StatusCode, str]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from hamlet_core.agent import agent
 from tests.support.meshes import Mesh
+
+
+@pytest.fixture(autouse=True)
+def time_to_end(monkeypatch):
+    """What ends in order is not cut off because the machine stood still for a while."""
+    monkeypatch.setattr(agent, "DRAIN", 60.0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hamlet_core.agent.run import Process
 from hamlet_core.api import HamletError
 from hamlet_core.cli import main
 from hamlet_core.config import load
-from tests.support.meshes import serving_as_a_command
+from tests.support.meshes import eventually, serving_as_a_command
 
 
 async def test_a_process_that_cannot_start_ends_instead_of_hanging(west):
@@ -34,7 +34,7 @@ async def test_a_process_takes_over_a_configuration_on_a_signal_and_ends_on_anot
         signal.raise_signal(signal.SIGHUP)
         await agent.status_once(lambda said: said["peers"])
     assert not agent.socket.exists()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hamlet-watch")]
+    await eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith("hamlet-watch")])
 
 
 async def test_why_a_configuration_was_not_taken_over_is_told_by_status_until_one_is(west, east):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +12,22 @@ from tests.backends.file_envoy import FileEnvoy, Said
 from tests.support.ports import free_port
 from tests.support.processes import wait_until
 
-PORT = free_port()
+Saying = Callable[[str], Said]
 
 
-def saying(cluster: str) -> Said:
+@pytest.fixture
+def saying() -> Saying:
     """Requests come in and go on to a cluster; there is one, `stock`."""
-    way = {"filters": [words.by_request("stock.example", cluster, [])]}
-    return Said(
-        clusters=(words.cluster("stock", [("127.0.0.1", 1)]),),
-        listeners=(words.listener("in", PORT, [way], by_name=False),),
-    )
+    port = free_port()
+
+    def said(cluster: str) -> Said:
+        way = {"filters": [words.by_request("stock.example", cluster, [])]}
+        return Said(
+            clusters=(words.cluster("stock", [("127.0.0.1", 1)]),),
+            listeners=(words.listener("in", port, [way], by_name=False),),
+        )
+
+    return said
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def envoy(tmp_path: Path) -> Iterator[FileEnvoy]:
         one.close()
 
 
-def test_a_listener_that_it_refuses_is_an_error_and_the_next_is_taken(envoy: FileEnvoy) -> None:
+def test_a_listener_that_it_refuses_is_an_error_and_the_next_is_taken(envoy: FileEnvoy, saying: Saying) -> None:
     envoy.take(saying("stock"))
     with pytest.raises(AssertionError, match=r"(?s)lds\.update_rejected.*unknown cluster 'nowhere'"):
         envoy.take(saying("nowhere"))
@@ -42,7 +48,7 @@ def test_a_listener_that_it_refuses_is_an_error_and_the_next_is_taken(envoy: Fil
     envoy.take(saying("stock"))
     assert not envoy.lacks(saying("stock"), drained=False)
     envoy.take(Said())
-    wait_until(lambda: not envoy.lacks(Said()), what="nothing drains any more", within=30)
+    wait_until(lambda: not envoy.lacks(Said()), what="nothing drains any more")
 
 
 def test_a_cluster_with_a_field_of_no_meaning_is_an_error(envoy: FileEnvoy) -> None:

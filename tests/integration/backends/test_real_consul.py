@@ -41,7 +41,7 @@ def test_the_acl_variant_hides_everything_from_who_has_no_token(consul_acl: Cons
 
 def test_the_tls_variant_refuses_who_has_no_certificate(consul_tls: Consul) -> None:
     assert consul_tls.do("GET", "/v1/status/leader")
-    plain = http.client.HTTPConnection("127.0.0.1", consul_tls.port, timeout=5)
+    plain = http.client.HTTPConnection("127.0.0.1", consul_tls.port, timeout=30)
     plain.request("GET", "/v1/status/leader")
     assert plain.getresponse().status == 400
     plain.close()

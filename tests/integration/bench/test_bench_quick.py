@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.timeout(300)
 
 
 @functools.cache
 def measure(*names: str) -> dict:
     command = [sys.executable, "-m", "bench", "--tiny", "--json", *names]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "Traceback" not in finished.stderr, "a process of it ended badly"
     return json.loads(finished.stdout)

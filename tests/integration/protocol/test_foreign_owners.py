@@ -9,6 +9,7 @@ import asyncio
 
 import pytest
 
+from hamlet_core.rpc import health
 from hamlet_core.wire._gen.federation.resourcediscovery.v1alpha2 import resourcediscovery_pb2 as two
 from tests.support.meshes import Mesh, eventually, running, stays
 from tests.support.scripted import (
@@ -50,6 +51,7 @@ async def test_a_v1alpha1_owner_may_leave_every_nonce_empty(west: Mesh, east: Me
 
     east.configure({"west": west.peer(api="v1alpha1")})
     async with serving(west, east, v1alpha1=owner), running(east) as agent:
+        await eventually(lambda: len(answers) == 2)
         await agent.state("west", "imports", "live")
         assert east.imported_names("west") == {"a.west.example", "b.west.example"}
         assert [(a.response_nonce, a.status.code) for a in answers] == [("", 0), ("", 0)]
@@ -125,6 +127,7 @@ async def test_create_of_the_known_update_and_delete_of_the_unknown_are_taken_as
 
     east.configure({"west": west.peer(api="v1alpha1")})
     async with serving(west, east, v1alpha1=owner), running(east) as agent:
+        await eventually(lambda: len(codes) == 4)
         await agent.state("west", "imports", "live")
         assert codes == [0, 0, 0, 0]
         assert east.imported_names("west") == {"a.west.example", "b.west.example"}
@@ -330,7 +333,11 @@ async def test_unauthenticated_stops_the_link_until_a_reload(east: Mesh, west: M
         await eventually(lambda: server.streams > dialled, what="a reload makes it dial again")
 
 
-async def test_an_idle_stream_to_an_owner_that_forbids_pings_lives_on(west: Mesh, east: Mesh) -> None:
+async def test_an_idle_stream_to_an_owner_that_forbids_pings_lives_on(
+    west: Mesh, east: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "DEADLINE", 60.0)  # it is not the owner that may be slow here
+
     async def owner(wire: Wire) -> None:
         await wire.send(upsert(service_two("a.west.example")))
         await idle(wire)

@@ -124,7 +124,7 @@ async def test_the_accepting_side_ends_the_streams_of_a_removed_authority(east, 
     assert "not trusted any more" in await stream.details()
     assert [type(error) for error in server.ended] == [asyncio.CancelledError]
     assert server.refusals == [f"{WEST_ID} is not trusted any more"]
-    assert not server.interceptor.recheck(now())
+    await until(lambda: not server.interceptor.recheck(now()), "the stream is forgotten")
 
 
 async def test_the_accepting_side_ends_only_those_streams(west, east, standing, dial, tmp_path):

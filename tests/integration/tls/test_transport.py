@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import ssl
 import stat
 import subprocess
@@ -18,6 +17,7 @@ from hamlet_core.api.testing.minting import Mint
 from hamlet_core.identity.spiffe import IdentityError
 from hamlet_core.rpc.channel import PeerUnreachable, Tunnel, client_options, server_options
 from hamlet_core.rpc.tunnel import _explain_tls
+from tests.support.ports import free_port
 
 WEST_ID = "spiffe://west.example/hamlet/agent"
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -188,9 +188,7 @@ class TestErrorsThatExplain:
         return expect
 
     async def test_nobody_listens(self, fails):
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            address = f"127.0.0.1:{taken.getsockname()[1]}"
-        error = await fails(address)
+        error = await fails(f"127.0.0.1:{free_port()}")
         assert isinstance(error, PeerUnreachable)
         assert isinstance(error.__cause__, ConnectionRefusedError)
 
@@ -329,6 +327,11 @@ class TestTheLocalSocket:
 
 
 class TestTheBytes:
+    @pytest.fixture(autouse=True)
+    def time_to_flush(self, monkeypatch):
+        """What was written is not cut off because the machine stood still."""
+        monkeypatch.setattr("hamlet_core.rpc.tunnel._FLUSH_SECONDS", 30.0)
+
     async def test_both_ways_at_once_unchanged(self, west, east, dial, listen):
         dialled = await dial(west, "east", await listen(echo_bytes, server_context(east, west.authority)))
         reader, writer = await local(dialled.target)
