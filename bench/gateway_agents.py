@@ -19,7 +19,7 @@ from bench.measure import Row, alone, percentile
 from bench.setting import Setting
 from tests.backends.envoy import Server, send, short_folder
 from tests.support.meshes import Mesh
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_range
 from tests.support.processes import AgentProcess
 
 MOST = 100
@@ -37,7 +37,7 @@ def ways(setting: Setting) -> list[Row]:
     called: list[float] = []
     refused: list[float] = []
     count = min(MOST, setting.sizes.changes)
-    with _federation() as (west, east, server):
+    with _federation(count) as (west, east, server):
         for number in range(count):
             if number % 20 == 0:
                 setting.step(f"{count} services come and go: {number}")
@@ -66,14 +66,14 @@ def ways(setting: Setting) -> list[Row]:
 
 
 @contextmanager
-def _federation() -> Iterator[tuple[Mesh, Mesh, Server]]:
+def _federation(services: int) -> Iterator[tuple[Mesh, Mesh, Server]]:
     with ExitStack() as stack:
         folder = stack.enter_context(short_folder())
         server = Server()
         stack.callback(server.close)
         west, east = (Mesh(root=folder, name=name) for name in ("west", "east"))
         for mesh, other in ((west, east), (east, west)):
-            mesh.configure({other.name: other.peer()}, publish=[{"to": "all"}], gateway=_gateway())
+            mesh.configure({other.name: other.peer()}, publish=[{"to": "all"}], gateway=_gateway(services))
             agent = AgentProcess(mesh)
             stack.callback(agent.end)
             agent.start()
@@ -84,15 +84,16 @@ def _federation() -> Iterator[tuple[Mesh, Mesh, Server]]:
         yield west, east, server
 
 
-def _gateway() -> dict[str, object]:
-    ingress, first = f"127.0.0.1:{free_port()}", free_port()
+def _gateway(services: int) -> dict[str, object]:
+    ports = 2 * services + 2
+    ingress, first = f"127.0.0.1:{free_port()}", free_range(ports)
     return {
         "kind": "envoy",
         "directory": "envoy",
         "threads": 1,
         "drain": "1s",
         "ingress": {"listen": ingress, "advertise": [ingress]},
-        "egress": {"bind": "127.0.0.1", "advertise": "127.0.0.1", "ports": f"{first}-{first + 2 * MOST}"},
+        "egress": {"bind": "127.0.0.1", "advertise": "127.0.0.1", "ports": f"{first}-{first + ports - 1}"},
     }
 
 

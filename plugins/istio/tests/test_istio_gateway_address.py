@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hamlet_istio import ingress_address
 from hamlet_istio.gateway_options import IngressOptions
 from hamlet_istio.ingress_address import NODES_TOLD, endpoints_of
 
@@ -17,7 +18,7 @@ from tests.backends.istio_gateway import SERVICES
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 NODES = "/api/v1/nodes"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def service(*addresses: dict[str, str], node_port: int | None = 30443, port: int = 443) -> dict[str, Any]:
@@ -192,8 +193,13 @@ def test_names_that_are_configured_are_told_instead_of_those_of_the_certificate(
 
 @pytest.mark.parametrize("before", [False, True], ids=["not assigned yet", "taken away"])
 def test_no_address_is_an_outage_and_ends_when_one_is_assigned(
-    world: Any, open_gateway: Callable[..., Any], followed: Callable[[Any], Following], before: bool
+    world: Any,
+    open_gateway: Callable[..., Any],
+    followed: Callable[[Any], Following],
+    monkeypatch: pytest.MonkeyPatch,
+    before: bool,
 ) -> None:
+    monkeypatch.setattr(ingress_address, "UNKNOWN_FOR", 0.5)
     world.add_ingress()
     hooks = open_gateway(**world.options())
     hooks.gateway_trust(trust=world.trust("east"))
@@ -206,14 +212,19 @@ def test_no_address_is_an_outage_and_ends_when_one_is_assigned(
     following.until(lambda: following.error is not None)
     assert isinstance(following.error, GatewayUnavailable)
     assert "has no address yet" in str(following.error)
+    monkeypatch.setattr(ingress_address, "UNKNOWN_FOR", PATIENCE)
     later = followed(hooks)
     world.assign(A_NAME)
     later.until(lambda: later.addresses() == ["in.west.example"])
 
 
 def test_nodes_that_become_ready_are_told_with_the_node_port(
-    world: Any, open_gateway: Callable[..., Any], followed: Callable[[Any], Following]
+    world: Any,
+    open_gateway: Callable[..., Any],
+    followed: Callable[[Any], Following],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(ingress_address, "UNKNOWN_FOR", PATIENCE)
     world.add_ingress("NodePort")
     name = f"{world.namespace}-a"
     world.kubernetes.put(NODES, name, {})
