@@ -27,6 +27,7 @@ from tests.backends.pki import Pki, make_pki
 from tests.support.ports import free_ports
 
 READY_SECONDS = 60.0
+CALL_SECONDS = 30.0
 ONLY_CONSUL = 'node_prefix "" { policy = "read" } service "consul" { policy = "read" }'
 """Rules of a token that sees Consul itself and nothing else."""
 
@@ -189,10 +190,10 @@ class Consul:
             context = ssl.create_default_context(cafile=str(self.pki.ca))
             context.load_cert_chain(*map(str, self.pki.client))
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                "127.0.0.1", self.port, timeout=10, context=context
+                "127.0.0.1", self.port, timeout=CALL_SECONDS, context=context
             )
         else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_SECONDS)
         said = self.token if token is None else token
         try:
             data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -288,7 +289,7 @@ class Consul:
     def pause(self) -> None:
         """Let it hang: it accepts connections and never answers."""
         os.kill(self.pid, signal.SIGSTOP)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + READY_SECONDS
         while not self._stopped():  # the signal reaches one thread after the other
             assert time.monotonic() < deadline, f"process {self.pid} does not stop"
             time.sleep(0.005)

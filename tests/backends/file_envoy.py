@@ -19,7 +19,7 @@ from urllib.parse import quote
 from tests.backends.not_run import leave_out
 
 Json: TypeAlias = dict[str, Any]
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds within which Envoy starts, and takes what it is told."""
 DRAIN = 1
 """Seconds after which Envoy ends the connections of what has gone: `drainDuration` of a real proxy's ProxyConfig."""
@@ -187,7 +187,7 @@ class FileEnvoy:
 
     def _ask(self, path: str) -> str:
         host, _, port = self._admin.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()

@@ -6,12 +6,14 @@ import secrets
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from tests.mixed.sites import Site
 
 A, SRV, NXDOMAIN = 1, 33, 3
 DNS_PORT = 8600
+ATTEMPTS = 4
 
 
 def by_dns(site: Site, service: str) -> tuple[str, int] | None:
@@ -25,18 +27,27 @@ def by_dns(site: Site, service: str) -> tuple[str, int] | None:
 
 def ask(server: str, port: int, name: str, kind: int) -> list[bytes]:
     """The data of each record of this kind (RFC 1035, section 4; RFC 2782), asked for over UDP."""
-    number = secrets.randbelow(0x10000)
     question = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question += b"\0" + struct.pack("!HH", kind, 1)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.settimeout(5)
-        one.connect((server, port))
-        one.send(struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + question)
-        reply = one.recv(4096)
-    answered, flags, _, count = struct.unpack("!4H", reply[:8])
-    assert answered == number
+    reply = _asked(server, port, question)
+    _, flags, _, count = struct.unpack("!4H", reply[:8])
     assert flags & 0xF in (0, NXDOMAIN), f"{name}: DNS answers with code {flags & 0xF}"
     return [data for said, data in _records(reply, 12 + len(question), count) if said == kind]
+
+
+def _asked(server: str, port: int, question: bytes) -> bytes:
+    """The reply; it is asked again where none comes, as resolvers do: UDP may lose either."""
+    for _ in range(ATTEMPTS):
+        number = secrets.randbelow(0x10000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, suppress(TimeoutError):
+            one.settimeout(5)  # resolv.conf(5)
+            one.connect((server, port))
+            one.send(struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + question)
+            reply = one.recv(4096)
+            assert struct.unpack("!H", reply[:2]) == (number,)
+            return reply
+    message = f"{server} port {port} has answered none of {ATTEMPTS} questions"
+    raise TimeoutError(message)
 
 
 def _records(reply: bytes, at: int, count: int) -> Iterator[tuple[int, bytes]]:
