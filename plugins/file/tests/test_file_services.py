@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import structlog
+from hamlet_file.services import ServiceFiles
 
 from hamlet_core.api import RegistryUnavailable, Severity, Snapshot, Upsert
 
@@ -195,6 +196,35 @@ def test_a_folder_that_is_replaced_is_read_anew(folder, start, watch):
     assert isinstance(watching.failed(PATIENCE), RegistryUnavailable)
     assert set(watching.state) == {"orders"}
     assert set(watch(agent).until(len, PATIENCE)) == {"billing"}
+
+
+@pytest.mark.parametrize(
+    ("scans", "listed", "back"),
+    [(0, True, True), (0, True, False), (1, False, True)],
+    ids=["replaced when it was listed", "gone when it was listed", "replaced before a later look"],
+)
+def test_a_folder_that_goes_while_it_is_read_withdraws_nothing(
+    folder, start, watch, monkeypatch, scans, listed, back
+):
+    folder.put("orders.yaml", good("orders"))
+    scan, seen = ServiceFiles.scan, []
+
+    def gone_meanwhile(files, touched=None, **how):
+        seen.append(touched)
+        if len(seen) == scans + 1:
+            if listed:
+                names = files._list()
+                monkeypatch.setattr(files, "_list", lambda: names)
+            folder.services.rename(folder.mesh / "old")
+            if back:
+                folder.services.mkdir()
+        scan(files, touched, **how)
+
+    monkeypatch.setattr(ServiceFiles, "scan", gone_meanwhile)
+    watching = watch(start())
+    assert isinstance(watching.failed(PATIENCE), RegistryUnavailable)
+    assert len(seen) == scans + 1
+    assert [set(watching.state)] * scans == [{"orders"}] * len(watching.batches)
 
 
 def test_a_mesh_without_services_folder_is_not_there_and_is_not_made(folder, start, watch):

@@ -58,7 +58,7 @@ class FileRegistry:
     def registry_watch(self, stop: Stop) -> Iterator[Batch]:
         """Read everything, then follow the events of the operating system."""
         watched = self._require_folder()
-        self._scan(None)
+        self._scan(None, watched)
         yield Snapshot(tuple(self._services.services.values()))
         events = watchfiles.watch(
             self._services.folder, watch_filter=None, recursive=False, stop_event=stop,
@@ -70,12 +70,10 @@ class FileRegistry:
                 touched = self._next(events)
                 if touched is None:
                     return
-                if not os.path.samestat(watched, self._require_folder()):
-                    message = f"{self._services.folder} was replaced; it is read anew"
-                    raise RegistryUnavailable(message)
+                self._require_same(watched)
                 if touched or first:
                     before = self._services.services
-                    self._scan(touched)
+                    self._scan(touched, watched)
                     if batch := changes(before, self._services.services):
                         yield batch
                 first = False
@@ -142,9 +140,10 @@ class FileRegistry:
         """Let another agent write."""
         self._lock.release()
 
-    def _scan(self, touched: set[str] | None) -> None:
+    def _scan(self, touched: set[str] | None, watched: os.stat_result) -> None:
         known = set(self._services.problems)
         self._services.scan(touched)
+        self._require_same(watched)  # had it gone away or been replaced meanwhile, services would be missing
         for problem in self._services.problems:
             if problem not in known:
                 _log.warning("service file refused", problem=str(problem), until_then=problem.until)
@@ -179,6 +178,12 @@ class FileRegistry:
             message = f"{self._mesh} cannot be written: {error.strerror or error}"
             raise RegistryUnavailable(message, mend="let the agent's user write there") from error
         return holder
+
+    def _require_same(self, watched: os.stat_result) -> None:
+        """The folder must still be the one whose events are followed."""
+        if not os.path.samestat(watched, self._require_folder()):
+            message = f"{self._services.folder} was replaced; it is read anew"
+            raise RegistryUnavailable(message)
 
     def _require_folder(self) -> os.stat_result:
         """The folder must be there, with services/ in it; never make it ourselves: it may be a mount point."""
