@@ -18,6 +18,8 @@ FRESH = 1.0
 """Seconds for which an answer counts; nobody who asks status over and over makes more of them."""
 SHARE = 50
 """An answer that took long counts so many times as long: a check of very many files is no small work."""
+OLDEST = 30.0
+"""Seconds for which an answer counts at most: one that was slow for once must not be told for minutes."""
 WITHIN = 1.0
 """Seconds that status waits for an answer; one that comes later is told the next time."""
 
@@ -62,4 +64,4 @@ class Checks:
         findings: Sequence[Finding] = await self._ports[name].check()  # what fails is a finding, too
         self._found[name] = Checked(errors=tuple(f for f in findings if f.severity is Severity.ERROR), at=at)
         took = monotonic() - began
-        self._due[name] = monotonic() + max(FRESH, SHARE * took)
+        self._due[name] = monotonic() + min(max(FRESH, SHARE * took), OLDEST)

@@ -51,16 +51,17 @@ async def test_errors_are_told_and_asked_for_again_when_they_are_old(clock):
     assert (port.asked, checks.found("main").errors) == (2, ())
 
 
-async def test_a_check_that_takes_long_is_made_seldom(clock):
+@pytest.mark.parametrize(("took", "counts"), [(0.5, 0.5 * module.SHARE), (4, module.OLDEST), (400, module.OLDEST)])
+async def test_a_check_that_takes_long_is_made_seldom_but_not_never(clock, took, counts):
     port = Port()
     checks = Checks({"main": port})
     port.answers.clear()
     asking = asyncio.create_task(checks.refresh())
     await until(lambda: port.asked)
-    clock[0] += 4
+    clock[0] += took
     port.answers.set()
     await asking
-    clock[0] += 4 * module.SHARE - 1
+    clock[0] += counts - 1
     await checks.refresh()
     assert port.asked == 1
     clock[0] += 1
