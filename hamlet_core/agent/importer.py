@@ -126,6 +126,7 @@ class Lane:
         attempt = 0
         while True:
             self._wake.clear()
+            self._back.clear()  # before it is asked: what comes back meanwhile is no reason to wait
             try:
                 await self._look()
                 await self._route()
@@ -149,7 +150,6 @@ class Lane:
                 await self._rest()
 
     async def _pause(self, seconds: float) -> None:
-        self._back.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._back.wait()
@@ -157,8 +157,12 @@ class Lane:
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() >= self._look_at:
-            self.reconciler.adopt(await self.port.imports(), now())
-            self._look_at = loop.time() + DRIFT_CHECK
+            self._look_at = loop.time() + DRIFT_CHECK  # before it is asked: `look_again` meanwhile means once more
+            try:
+                self.reconciler.adopt(await self.port.imports(), now())
+            except BaseException:
+                self._look_at = 0.0
+                raise
 
     async def _route(self) -> None:
         """Have the gateway asked where imports lack a route, with backoff while it is out of reach."""

@@ -28,7 +28,7 @@ def service(name: str, description: str = "") -> FederatedService:
     )
 
 
-async def until(check: Callable[[], Any], what: str = "", within: float = 20.0) -> Any:
+async def until(check: Callable[[], Any], what: str = "", within: float = 60.0) -> Any:
     """Let the loop go on until `check()` is true."""
     deadline = time.monotonic() + within
     while not (found := check()):

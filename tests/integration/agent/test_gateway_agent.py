@@ -70,7 +70,8 @@ async def two(west, east, gateways):
     async with AsyncExitStack() as stack:
         western = await stack.enter_async_context(running(west))
         eastern = await stack.enter_async_context(running(east))
-        await eventually(lambda: "orders.west.example" in east.imported("west"), what="orders is imported")
+        await eventually(lambda: eastern.peer("west")["imports"]["standing"], what="orders is imported")
+        await eastern.state("west", "imports", "live")
         yield western, eastern
 
 
