@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import select
 import socket
@@ -23,6 +24,7 @@ from hamlet_core.api.testing import Watching
 from tests.backends.consul import Consul
 
 MakeClient = Callable[..., Client]
+ENDS_WITHIN = 60.0
 
 
 def settings_of(consul: Consul, **changes: Any) -> Settings:
@@ -45,6 +47,25 @@ def make_client() -> Iterator[MakeClient]:
     yield make
     for client in made:
         client.close()
+
+
+@pytest.fixture
+def hurried() -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """Have the calls of a client wait for less while Consul hangs: `with hurried(client)`.
+
+    What answers is given the time that a busy machine may take, before and after.
+    """
+
+    @contextlib.contextmanager
+    def waiting(client: Client, seconds: float = 0.3) -> Iterator[None]:
+        patient = client.http.settings
+        client.http.settings = dataclasses.replace(patient, timeout=seconds)
+        try:
+            yield
+        finally:
+            client.http.settings = patient
+
+    return waiting
 
 
 class CuttingProxy:
@@ -73,7 +94,8 @@ class CuttingProxy:
             except OSError:
                 return
             self._near = near
-            with near, socket.create_connection(self._target) as far:
+            # Either side may hang up while it is answered.
+            with contextlib.suppress(OSError), near, socket.create_connection(self._target) as far:
                 while self._pump(near, far):
                     pass
 
@@ -117,7 +139,7 @@ class CuttingProxy:
         with contextlib.suppress(OSError):  # it may have ended by itself
             if self._near is not None:
                 self._near.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+        self._thread.join(ENDS_WITHIN)
 
 
 @pytest.fixture
@@ -163,7 +185,7 @@ class Started:
         """Tidy up."""
         for watching in self._watching:
             if watching.error is None:
-                watching.end(10)
+                watching.end(ENDS_WITHIN)
         self.registry.registry_close()
 
 

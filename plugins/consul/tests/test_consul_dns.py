@@ -18,7 +18,7 @@ from tests.backends.consul import Consul, StartConsul
 from tests.support.ports import free_port
 
 A, SRV, NXDOMAIN = 1, 33, 3
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def ask(port: int, name: str, kind: int) -> tuple[int, list[bytes]]:
@@ -27,7 +27,7 @@ def ask(port: int, name: str, kind: int) -> tuple[int, list[bytes]]:
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question = labels + b"\0" + struct.pack("!HH", kind, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.settimeout(5)
+        one.settimeout(PATIENCE)
         one.connect(("127.0.0.1", port))
         one.send(struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + question)
         reply = one.recv(4096)

@@ -428,7 +428,7 @@ def test_two_writers_at_once_lose_nothing_of_each_other(consul: Consul, open_gat
     names = [f"s{number}" for number in range(10)]
     for count in range(1, 11):
         until(partial(led, gateway, *map(route, names[:count])))
-    editor.join(WITHIN)
+    editor.join(4 * WITHIN)
     assert set(gateway.links()) == {f"theirs-{n}" for n in range(20)} | {f"{name}-east-example" for name in names}
 
 

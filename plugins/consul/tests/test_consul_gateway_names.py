@@ -25,7 +25,7 @@ SNI = "stock.east.example"
 SANS = (SNI, "Stock.East.Example", "*.east.example", "*.example", "x.east.example", "*.stock.east.example")
 SPIFFE = "spiffe://east.example/ingress"
 EAST, OTHER = Mint("east"), Mint("other")
-WITHIN = 40.0
+WITHIN = 60.0
 
 
 def tls(folder: Path, sni: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def static(name: str, listen: int, owner: int, context: dict[str, Any]) -> tuple
         },
         {
             "name": name,
-            "connect_timeout": "5s",
+            "connect_timeout": "60s",
             "load_assignment": {"cluster_name": name, "endpoints": endpoints},
             "transport_socket": {"name": "tls", "typed_config": context},
         },
@@ -84,7 +84,7 @@ def owner(folder: Path, leaf: Leaf, name: str) -> Iterator[int]:
             except OSError:
                 return
             with plain, contextlib.suppress(OSError):
-                plain.settimeout(10)
+                plain.settimeout(WITHIN)
                 with context.wrap_socket(plain, server_side=True) as secure:
                     secure.sendall(b"hello")
 
@@ -95,7 +95,7 @@ def owner(folder: Path, leaf: Leaf, name: str) -> Iterator[int]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(15)
+        thread.join(2 * WITHIN)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def reached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str
             yield {place: greeted(port) for place, port in ports.items()}
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(WITHIN)
 
 
 def greeted(port: int) -> bool:
@@ -134,7 +134,7 @@ def greeted(port: int) -> bool:
     deadline = time.monotonic() + WITHIN
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
                 try:
                     return connection.recv(16) == b"hello"
                 except ConnectionResetError:

@@ -13,13 +13,14 @@ from hamlet_consul.client import Client
 from hamlet_consul.transport import Settings, Transport
 
 from hamlet_core.api import RegistryUnavailable
+from tests.support.ports import free_port
 
 RUNNING = "is its agent running, and is `address` right?"
 
 
-def told(address: str) -> tuple[str, str]:
-    """What a read, and a call whose answer is read later, say of the agent at this address."""
-    client = Client(Transport(Settings(address=address, retries=0, connect_timeout=0.5, timeout=0.5)))
+def told(address: str, within: float = 30) -> tuple[str, str]:
+    """What a read, and a call whose answer is read later, say of the agent at this address; `within` is in seconds."""
+    client = Client(Transport(Settings(address=address, retries=0, connect_timeout=30, timeout=within)))
     try:
         with pytest.raises(RegistryUnavailable) as asked:
             client.services()
@@ -57,14 +58,13 @@ def listening(answer: bytes | None) -> Iterator[int]:
     finally:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
-        thread.join(10)
+        thread.join(60)
         for near in kept:
             near.close()
 
 
 def test_a_port_where_nobody_listens() -> None:
-    with listening(None) as port:
-        pass
+    port = free_port()
     assert told(f"http://127.0.0.1:{port}") == (f"Consul at http://127.0.0.1:{port} refuses connections", RUNNING)
 
 
@@ -81,7 +81,7 @@ def test_a_name_that_has_no_address() -> None:
 
 def test_an_agent_that_hangs() -> None:
     with listening(None) as port:
-        said, mend = told(f"http://127.0.0.1:{port}")
+        said, mend = told(f"http://127.0.0.1:{port}", within=0.5)
     assert said == f"Consul at http://127.0.0.1:{port} did not answer /v1/catalog/services in time"
     assert mend == "does its agent hang, or is a firewall in between?"
 

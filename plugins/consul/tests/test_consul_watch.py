@@ -12,6 +12,7 @@ from hamlet_consul.follow import next_index
 from hamlet_core.api import Endpoint, LocalService, Protocol, Upsert
 from hamlet_core.api.testing import Watching, imported_service
 from tests.backends.consul import Consul
+from tests.support.processes import wait_until
 
 WITHIN = 30.0
 Start = Callable[..., Any]
@@ -254,10 +255,11 @@ def test_nothing_but_the_open_queries_is_asked_while_nothing_changes(consul: Con
     consul.register_many(50)
     started = start_registry(consul, wait="300ms")
     watching = started.watch()
-    before = started.registry.requests.snapshot()
-    watching._thread.join(2)
-    used = started.registry.requests.snapshot() - before
-    assert set(used) == {"health/state", "catalog/services", "config/service-defaults"}
+    requests, queries = started.registry.requests, {"health/state", "catalog/services", "config/service-defaults"}
+    before = requests.snapshot()
+    wait_until(lambda: all((requests.snapshot() - before)[query] >= 5 for query in queries), within=WITHIN)
+    assert watching.error is None
+    assert set(requests.snapshot() - before) == queries
 
 
 def test_our_own_writing_is_not_read_again(consul: Consul, start_registry: Start) -> None:
