@@ -54,6 +54,7 @@ class Server:
         self.name, self.greeting = name.encode(), greeting
         self.accepted = 0
         self.received = b""
+        self._closed = False
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._connections: list[socket.socket] = []
         self.endpoint = Endpoint(address="127.0.0.1", port=self._socket.getsockname()[1])
@@ -67,6 +68,9 @@ class Server:
                 return
             self.accepted += 1
             self._connections.append(connection)
+            if self._closed:  # this very moment: nobody else would close it
+                connection.close()
+                return
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -80,6 +84,7 @@ class Server:
             pass
 
     def close(self) -> None:
+        self._closed = True
         with suppress(OSError):  # closed already
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
