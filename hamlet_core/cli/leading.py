@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hamlet_core.api import HamletError
-from hamlet_core.api.testing.coordinator_contract import Candidate
+from hamlet_core.api.testing.candidates import Candidate
 from hamlet_core.api.testing.live_role import attempt
 from hamlet_core.cli.subjects import Place, Subject, subjects
 from hamlet_core.plugins.attribution import attributed

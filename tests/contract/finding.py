@@ -30,7 +30,8 @@ class FindsFaults(ABC):
     hurried: ClassVar[float] = 0.3
     patient: ClassVar[float] = 3.0
     unhurried: ClassVar[float] = 20.0
-    """Seconds after which a check gives up: where it will, where it did on a busy machine, where it will not."""
+    """Seconds after which a check gives up. What a hurried one says wrongly, as the machine is busy, or stands still
+    just then, the next one says again."""
 
     @abstractmethod
     def stage(self, contract: type, made: type, folder: Any, seconds: float) -> AbstractContextManager[Any]:
@@ -70,23 +71,25 @@ class FindsFaults(ABC):
         assert [int(number[1:]) for number in rules] == list(range(1, len(rules) + 1))
 
     def test_a_fault_is_found(self, check, fault, tmp_path):
-        with pytest.raises(self.ends):
-            self.call(check, fault, tmp_path, self.hurried)
+        assert any(self.finds(check, fault, tmp_path, seconds) for seconds in self.tries())
 
     def test_a_fault_is_found_by_the_rule_it_breaks_and_by_no_other(self, fault, tmp_path):
         (meant,) = self.rules_meant_for(fault)
         checks = self.checks_for(fault)
-        found = self.broken_rules(fault, checks, tmp_path, self.hurried)
-        if doubtful := {meant} ^ set(found):  # a busy machine takes longer than that for what is right
+        found: dict[str, list[str]] = {}
+        doubtful = set(rules_of(self.spec))
+        for seconds in self.tries():
             again = {check for check in checks if named(check)[0] in doubtful}
             sure = {rule: said for rule, said in found.items() if rule not in doubtful}
-            found = sure | self.broken_rules(fault, again, tmp_path, self.patient)
-        assert set(found) == {meant}, f"meant for {meant}, and found: {found}"
+            found = sure | self.broken_rules(fault, again, tmp_path, seconds)
+            if not (doubtful := {meant} ^ set(found)):
+                break
+        assert not doubtful, f"meant for {meant}, and found: {found}"
 
     def test_each_case_of_a_check_finds_a_fault_that_no_other_case_finds(self, check, case, tmp_path):
         assert any(
             self.finds_alone(case, fault, check, tmp_path, seconds)
-            for seconds in (self.hurried, self.patient)
+            for seconds in self.tries()
             for fault in self.faults[check]
         )
 
@@ -94,8 +97,21 @@ class FindsFaults(ABC):
         assert set().union(*map(self.rules_meant_for, self.precise())) == set(rules_of(self.spec))
 
     def test_the_same_call_passes_without_a_fault(self, check, tmp_path):
-        if self.broken_rules(self.sound, {check}, tmp_path, self.hurried):  # it may be the machine that is busy
-            self.call(check, self.sound, tmp_path, self.unhurried)
+        *hurried, last = self.tries()
+        if all(self.broken_rules(self.sound, {check}, tmp_path, seconds) for seconds in hurried):
+            self.call(check, self.sound, tmp_path, last)
+
+    def tries(self) -> tuple[float, ...]:
+        """The seconds of each try."""
+        return self.hurried, self.patient, self.unhurried
+
+    def finds(self, check: str, made: type, folder: Any, seconds: float) -> bool:
+        """Whether a check does not pass."""
+        try:
+            self.call(check, made, folder, seconds)
+        except self.ends:
+            return True
+        return False
 
     def call(self, check: str, made: type, folder: Any, seconds: float) -> None:
         """Call one check as pytest would, once for each of its cases."""

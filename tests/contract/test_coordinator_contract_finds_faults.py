@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 
 from hamlet_core.api import CoordinatorSpec, CoordinatorUnavailable, Finding, Severity
 from hamlet_core.api.testing import CoordinatorContract, MemoryCoordinator
-from hamlet_core.api.testing.coordinator_contract import Candidates
+from hamlet_core.api.testing.candidates import Candidates
 from hamlet_core.api.testing.memory_coordinator import Claim
 from tests.contract.finding import FindsFaults
 
@@ -323,7 +323,7 @@ class TestCoordinatorFaults(FindsFaults):
     faults = FAULTS
     sound = MemoryCoordinator
     ends = (*FindsFaults.ends, CoordinatorUnavailable)
-    hurried, patient, unhurried = 0.5, 4.0, 5.0
+    hurried, patient, unhurried = 0.5, 4.0, 12.0
 
     @contextmanager
     def stage(self, contract, made, folder, seconds):

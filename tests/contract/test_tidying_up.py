@@ -12,7 +12,8 @@ from hamlet_core.api.testing import (
     RegistryContract,
 )
 from hamlet_core.api.testing.agents import Agents
-from hamlet_core.api.testing.coordinator_contract import Candidates, CoordinatorContract
+from hamlet_core.api.testing.candidates import Candidates
+from hamlet_core.api.testing.coordinator_contract import CoordinatorContract
 from hamlet_core.api.testing.gateway_stage import GatewayAgents
 from hamlet_core.api.testing.memory import MemoryAdapter
 from hamlet_core.api.testing.memory_gateway import MemoryGatewayAdapter
@@ -83,6 +84,7 @@ def test_a_gateway_that_cannot_be_closed_keeps_no_other_open(closed, tmp_path):
 @pytest.mark.parametrize("fails", ["coordinator_close", "stop"])
 def test_a_candidate_that_cannot_be_closed_keeps_no_other_leading(fails, monkeypatch, tmp_path):
     candidates = Candidates(memory := MemoryCoordinator(), tmp_path, Names())
+    candidates.grace = 30.0
     stage, agents = CoordinatorContract(), [candidates.start(), candidates.start(mesh="other")]
     stage.until(lambda: all(each.leads for each in agents), "both lead")
 

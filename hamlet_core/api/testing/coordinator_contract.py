@@ -10,140 +10,27 @@ the backend's own time-to-live, and by the second that C4 gives an end. The name
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import pluggy
 import pytest
 
-from hamlet_core.api import PROJECT, AdapterContext, CoordinatorSpec, CoordinatorUnavailable, Severity, Stop
+from hamlet_core.api import CoordinatorSpec, CoordinatorUnavailable, Severity, Stop
+from hamlet_core.api.testing.candidates import Candidate, Candidates, hooks_of
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
-from hamlet_core.api.testing.in_time import Late, in_time
+from hamlet_core.api.testing.in_time import Late, in_time, unless_it_stood_still
 from hamlet_core.api.testing.leaks import require_nothing_left
 from hamlet_core.api.testing.names import Names
 from hamlet_core.api.testing.rules import named, rules_of
 
 AT_ONCE = 0.6
 """The share of the time-to-live by which what is done at once is done; a lead that ran out would take more."""
+STILL = 0.1
+"""The share of the time-to-live for which this process may stand still, and a check be believed that has failed."""
 ROUNDS = 5
 """Leads that are taken, to see what each leaves behind."""
-
-
-def hooks_of(adapter: object) -> pluggy.HookRelay:
-    """The hooks of a coordinator's adapter, as the core calls them."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(CoordinatorSpec)
-    manager.register(adapter)
-    manager.check_pending()
-    return manager.hook
-
-
-class Candidate:
-    """An agent as far as a test needs it: an adapter that is asked on a thread of its own whether it leads."""
-
-    def __init__(self, adapter: object, context: AdapterContext, stop: Stop | None = None) -> None:
-        self.adapter, self.context, self.hooks = adapter, context, hooks_of(adapter)
-        self.words: list[tuple[float, bool]] = []
-        """What it said, and when; that it ended counts as False."""
-        self.error: BaseException | None = None
-        self._stop = stop or Stop()
-        self._closed = False
-        self._ask()
-
-    def _ask(self) -> None:
-        self._thread = threading.Thread(target=self._follow, name="contract-lead", daemon=True)
-        self._thread.start()
-
-    def ask_again(self, seconds: float) -> None:
-        """Call its hook again where that raised because of an outage, as the core does with backoff."""
-        if isinstance(self.error, CoordinatorUnavailable):
-            self._thread.join(seconds)
-            self.error = None
-            self._ask()
-
-    def _follow(self) -> None:
-        try:
-            words = self.hooks.coordinator_lead(stop=self._stop)
-            assert words is not None, "the adapter has no coordinator_lead that is marked with @hookimpl"
-            for leads in words:
-                assert isinstance(leads, bool), f"coordinator_lead yielded {leads!r}; True or False is due"
-                if not self._stop.is_set():
-                    self.words.append((time.monotonic(), leads))
-        except BaseException as error:  # noqa: BLE001 - the test that waits for it says what is right
-            self.error = error
-        self.words.append((time.monotonic(), False))
-
-    def require_no_error(self) -> None:
-        """Raise what its hook raised, here where a check sees it."""
-        if self.error is not None:
-            raise self.error
-
-    @property
-    def leads(self) -> bool:
-        """Whether it leads, by its last word."""
-        return bool(self.words) and self.words[-1][1]
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has nothing more to say."""
-        return not self._thread.is_alive()
-
-    def terms(self) -> list[tuple[float, float]]:
-        """From when until when it led; one that goes on ends in the future."""
-        ends = [*(moment for moment, _ in self.words[1:]), float("inf")]
-        return [(moment, end) for (moment, leads), end in zip(list(self.words), ends, strict=False) if leads]
-
-    def stop(self) -> None:
-        """Have it give up; whatever it was doing as the leader is over by now."""
-        self.words.append((time.monotonic(), False))
-        self._stop.set()
-
-    def end(self, seconds: float) -> bool:
-        """Stop it, wait, and close the adapter; whether it ended in time."""
-        try:
-            self.stop()
-        finally:
-            self._thread.join(seconds)
-            if not self._closed:
-                self._closed = True
-                self.hooks.coordinator_close()
-        return self.ended
-
-
-class Candidates:
-    """Opens adapters as agents do, and closes what a test left open."""
-
-    grace = 2.0
-    """Seconds that each has in the end to give its lead up."""
-
-    def __init__(self, backend: CoordinatorBackend, directory: Path, names: Names) -> None:
-        self._backend, self._directory, self._names = backend, directory, names
-        self.all: list[Candidate] = []
-
-    def context(self, *, mesh: str = "", trust_domain: str = "") -> AdapterContext:
-        """What an agent of this mesh is told."""
-        return AdapterContext(
-            name="coordinator",
-            mesh=mesh or self._names.mesh,
-            domain=self._names.domain,
-            trust_domain=trust_domain or self._names.trust_domain,
-            directory=self._directory,
-        )
-
-    def start(self, *, mesh: str = "", trust_domain: str = "", stop: Stop | None = None) -> Candidate:
-        """Start an agent; one whose `stop` is set ends at once, and its other hooks can be called."""
-        context = self.context(mesh=mesh, trust_domain=trust_domain)
-        self.all.append(Candidate(self._backend.open(context), context, stop))
-        return self.all[-1]
-
-    def end_all(self) -> None:
-        """Tidy up; what fails keeps no other from giving its lead up."""
-        with ExitStack() as rest:
-            while self.all:
-                rest.callback(self.all.pop(0).end, self.grace)
 
 
 class CoordinatorStage:
@@ -191,6 +78,21 @@ class CoordinatorStage:
             time.sleep(0.01)
         return True
 
+    def _while_awake(
+        self, backend: CoordinatorBackend, candidates: Candidates, attempt: Callable[[], object]
+    ) -> None:
+        """Call `attempt`; again, with candidates of its own, where it fails and this process stood still meanwhile.
+
+        Who stands still for long does not renew its lead in time, nor give one up: that is no fault of an adapter.
+        """
+
+        def once() -> None:
+            candidates.end_all()
+            with unless_it_stood_still(backend.ttl * STILL):
+                attempt()
+
+        in_time(once)
+
     def leader_and_standby(self, candidates: Candidates) -> tuple[Candidate, Candidate]:
         """Two agents of one mesh, and the first leads."""
         leader = candidates.start()
@@ -205,38 +107,49 @@ class CoordinatorStage:
 class CoordinatorContract(CoordinatorStage):
     """Subclass it in a plugin's tests and override `backend` with a `CoordinatorBackend`."""
 
-    def test_c1_of_several_agents_one_leads_and_after_it_another(self, candidates: Candidates) -> None:
-        waiting = [candidates.start() for _ in range(3)]
-        agents = list(waiting)
-        while waiting:
-            self.until(lambda: any(each.leads for each in waiting), "one of them leads")
-            self.until(lambda: all(each.words for each in waiting), "each says whether it leads")
-            leader = next(each for each in waiting if each.leads)
-            waiting.remove(leader)
-            leader.stop()
-        never_two(*agents)
+    def test_c1_of_several_agents_one_leads_and_after_it_another(
+        self, backend: CoordinatorBackend, candidates: Candidates
+    ) -> None:
+        def attempt() -> None:
+            waiting = [candidates.start() for _ in range(3)]
+            agents = list(waiting)
+            while waiting:
+                self.until(lambda: any(each.leads for each in waiting), "one of them leads")
+                self.until(lambda: all(each.words for each in waiting), "each says whether it leads")
+                leader = next(each for each in waiting if each.leads)
+                waiting.remove(leader)
+                leader.stop()
+            never_two(*agents)
+
+        self._while_awake(backend, candidates, attempt)
 
     def test_c1_a_leader_that_renews_leads_on_and_nobody_else(
         self, backend: CoordinatorBackend, candidates: Candidates
     ) -> None:
-        leader, standby = self.leader_and_standby(candidates)
-        over = time.monotonic() + 2 * backend.ttl
-        self.until(lambda: time.monotonic() > over or not leader.leads or standby.leads, "it leads for two ttl")
-        never_two(leader, standby)
-        assert not standby.terms(), "the other one took the lead from a leader that renews"
-        assert [end for _, end in leader.terms()] == [float("inf")], f"it led on and off: {leader.words}"
+        def attempt() -> None:
+            leader, standby = self.leader_and_standby(candidates)
+            over = time.monotonic() + 2 * backend.ttl
+            self.until(lambda: time.monotonic() > over or not leader.leads or standby.leads, "it leads for two ttl")
+            never_two(leader, standby)
+            assert not standby.terms(), "the other one took the lead from a leader that renews"
+            assert [end for _, end in leader.terms()] == [float("inf")], f"it led on and off: {leader.words}"
+
+        self._while_awake(backend, candidates, attempt)
 
     def test_c1_who_has_lost_the_lead_comes_back_as_a_standby(
         self, backend: CoordinatorBackend, candidates: Candidates
     ) -> None:
-        leader, standby = self.leader_and_standby(candidates)
-        with backend.cut(leader.adapter):
-            if not self.comes(lambda: standby.leads) or leader.leads:
-                return  # that nobody follows is for C3, and that it goes on for C2
-        leader.ask_again(self.deadline)
-        over = time.monotonic() + backend.ttl
-        self.until(lambda: time.monotonic() > over or leader.leads, "it had the time to lead again")
-        assert not leader.leads or not standby.leads, "it leads again, and the other one leads on"
+        def attempt() -> None:
+            leader, standby = self.leader_and_standby(candidates)
+            with backend.cut(leader.adapter):
+                if not self.comes(lambda: standby.leads) or leader.leads:
+                    return  # that nobody follows is for C3, and that it goes on for C2
+            leader.ask_again(self.deadline)
+            over = time.monotonic() + backend.ttl
+            self.until(lambda: time.monotonic() > over or leader.leads, "it had the time to lead again")
+            assert not leader.leads or not standby.leads, "it leads again, and the other one leads on"
+
+        self._while_awake(backend, candidates, attempt)
 
     def test_c1_the_agents_of_another_mesh_lead_for_themselves(self, candidates: Candidates) -> None:
         agents = [
@@ -249,11 +162,14 @@ class CoordinatorContract(CoordinatorStage):
     def test_c2_a_leader_that_cannot_renew_stops_before_another_leads(
         self, backend: CoordinatorBackend, candidates: Candidates
     ) -> None:
-        leader, standby = self.leader_and_standby(candidates)
-        with backend.cut(leader.adapter):
-            self.until(lambda: standby.leads or not leader.leads, "the leader stops")
-            never_two(leader, standby)  # by when each said so: both may have, since the last look
-            assert leader.error is None or isinstance(leader.error, CoordinatorUnavailable)
+        def attempt() -> None:
+            leader, standby = self.leader_and_standby(candidates)
+            with backend.cut(leader.adapter):
+                self.until(lambda: standby.leads or not leader.leads, "the leader stops")
+                never_two(leader, standby)  # by when each said so: both may have, since the last look
+                assert leader.error is None or isinstance(leader.error, CoordinatorUnavailable)
+
+        self._while_awake(backend, candidates, attempt)
 
     def test_c2_who_cannot_reach_the_backend_does_not_lead(
         self, backend: CoordinatorBackend, candidates: Candidates
@@ -269,9 +185,12 @@ class CoordinatorContract(CoordinatorStage):
     def test_c3_a_leader_that_is_stopped_is_followed_at_once(
         self, backend: CoordinatorBackend, candidates: Candidates
     ) -> None:
-        leader, standby = self.leader_and_standby(candidates)
-        leader.stop()
-        self.until(lambda: standby.leads, "the other one leads", backend.ttl * AT_ONCE)
+        def attempt() -> None:
+            leader, standby = self.leader_and_standby(candidates)
+            leader.stop()
+            self.until(lambda: standby.leads, "the other one leads", backend.ttl * AT_ONCE)
+
+        self._while_awake(backend, candidates, attempt)
 
     def test_c3_a_leader_that_is_killed_is_followed(
         self, backend: CoordinatorBackend, candidates: Candidates
@@ -283,7 +202,6 @@ class CoordinatorContract(CoordinatorStage):
     @pytest.mark.parametrize("when", ["while it leads", "while it stands by", "before it begins", "cut off"])
     def test_c4_it_ends_when_told_to(self, backend: CoordinatorBackend, candidates: Candidates, when: str) -> None:
         def attempt() -> None:
-            candidates.end_all()
             with ExitStack() as cuts:
                 if when == "before it begins":
                     (stop := Stop()).set()
@@ -301,7 +219,7 @@ class CoordinatorContract(CoordinatorStage):
                 if when != "cut off":
                     agent.require_no_error()
 
-        in_time(attempt)
+        self._while_awake(backend, candidates, attempt)
 
     def test_c4_it_leaves_nothing_behind(self, candidates: Candidates) -> None:
         def live() -> None:

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hamlet_core.api import AdapterContext, ConfigError, Stop
+from hamlet_core.api.testing.candidates import Candidates, hooks_of
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
-from hamlet_core.api.testing.coordinator_contract import Candidates, hooks_of
 from hamlet_core.api.testing.live_role import LiveRole, Open, attempt, missing, put
 from hamlet_core.api.testing.names import LIVE_NAMES
 

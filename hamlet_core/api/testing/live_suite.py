@@ -11,9 +11,10 @@ import pytest
 
 from hamlet_core.api.testing.agents import Agents
 from hamlet_core.api.testing.backend import RegistryBackend
+from hamlet_core.api.testing.candidates import Candidates
 from hamlet_core.api.testing.contract import RegistryContract
 from hamlet_core.api.testing.coordinator_backend import CoordinatorBackend
-from hamlet_core.api.testing.coordinator_contract import Candidates, CoordinatorContract
+from hamlet_core.api.testing.coordinator_contract import CoordinatorContract
 from hamlet_core.api.testing.gateway_backend import GatewayBackend
 from hamlet_core.api.testing.gateway_contract import EgressContract, GatewayContract, IngressContract
 from hamlet_core.api.testing.gateway_stage import GatewayAgents, GatewayStage

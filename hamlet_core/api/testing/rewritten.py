@@ -10,6 +10,7 @@ MODULES = tuple(
     f"{__package__}.{name}"
     for name in (
         "agents",
+        "candidates",
         "check_rules",
         "contract",
         "coordinator_contract",

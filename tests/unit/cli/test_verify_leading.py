@@ -20,7 +20,7 @@ from hamlet_file.coordinator import FileCoordinator, FileCoordinatorOptions
 from hamlet_core.agent.admin import AdminServer
 from hamlet_core.api import AdapterContext, AdapterOptions, CoordinatorUnavailable, HamletError, Stop
 from hamlet_core.api.testing import MemoryCoordinator
-from hamlet_core.api.testing.coordinator_contract import Candidate
+from hamlet_core.api.testing.candidates import Candidate
 from hamlet_core.cli import leading
 from hamlet_core.cli.settings import Settings
 from hamlet_core.cli.subjects import Place, Subject
