@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any
 
@@ -26,14 +27,15 @@ class KilledCluster(ClusterBackend):
     The adapter is a service account of the namespace, and everybody else the administrator.
     """
 
-    def __init__(self, kubernetes: OwnKubernetes, cluster: Any) -> None:
+    def __init__(self, kubernetes: OwnKubernetes, cluster: Any, *, killed: bool = True) -> None:
         account = {"kubeconfig": None, "server": kubernetes.server, "ca": kubernetes.ca}
         self.reached = IstioOptions(**(cluster.options | account | {"token": cluster.administrator("agent")}))
         super().__init__(self.reached, hand=IstioOptions(**cluster.options))
-        self.kubernetes, self.cluster = kubernetes, cluster
+        self.kubernetes, self.cluster, self.killed = kubernetes, cluster, killed
 
     def open(self, context: AdapterContext) -> IstioRegistry:
-        return super().open(context) if self.silent else IstioRegistry(self.reached, context)
+        by_relay = self.silent or not self.killed
+        return super().open(context) if by_relay else IstioRegistry(self.reached, context)
 
     def add_foreign(self, service: ImportedService) -> str:
         try:
@@ -51,8 +53,11 @@ class KilledCluster(ClusterBackend):
         everything: Mapping[str, object] = self.cluster.everything()
         return everything
 
+    def outage(self) -> AbstractContextManager[None]:
+        return self._death() if self.killed else super().outage()
+
     @contextlib.contextmanager
-    def outage(self) -> Iterator[None]:
+    def _death(self) -> Iterator[None]:
         self.kubernetes.kill_apiserver()
         try:
             yield
@@ -71,10 +76,11 @@ class KilledCluster(ClusterBackend):
 
 class _Contract(RegistryContract):
     options: Mapping[str, object] = MappingProxyType({})
+    killed = True
 
     @pytest.fixture
     def backend(self, own_kubernetes: OwnKubernetes, make_cluster: Callable[..., Any]) -> Iterator[RegistryBackend]:
-        backend = KilledCluster(own_kubernetes, make_cluster(**self.options))
+        backend = KilledCluster(own_kubernetes, make_cluster(**self.options), killed=self.killed)
         yield backend
         backend.close()
 
@@ -90,6 +96,11 @@ class TestPlainContract(_Contract):
 
 
 class TestSlicesContract(_Contract):
-    """Service and EndpointSlice, in the newest version that this API server has."""
+    """Service and EndpointSlice, in the newest version that this API server has.
 
+    It differs from `TestPlainContract` in where endpoints are written; so the server, whose start takes seconds,
+    lives on, and the adapter alone is cut off.
+    """
+
+    killed = False
     options = MappingProxyType({"mode": "kubernetes", "endpoints_api": "discovery.k8s.io/v1beta1"})

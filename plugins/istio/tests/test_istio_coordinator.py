@@ -63,6 +63,13 @@ class TestIstioCoordinatorContract(CoordinatorContract):
         yield backend
         backend.close()
 
+    @pytest.fixture(autouse=True)
+    def patient(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that is held up for a second is none that cannot be reached; the checks of C4 take that second."""
+        monkeypatch.setattr(coordinator, "CALL", 1 / 2)
+        if not request.node.name.startswith("test_c4"):
+            monkeypatch.setattr(coordinator, "LAST_WORDS", timedelta(seconds=1))
+
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.timeout(300)
+CONSUL = pytest.mark.xdist_group("bench-consul")
+"""What one process has measured is looked at by more than one test."""
 
 
 @functools.cache
@@ -31,7 +33,7 @@ def measure(*names: str) -> dict:
         ("memory", 5, 4),
         ("fanout", 4, 4),
         ("silent", 2, 1),
-        ("consul", 20, 18),
+        pytest.param("consul", 20, 18, marks=CONSUL),
         ("envoy", 27, 12),
     ],
 )
@@ -49,6 +51,7 @@ def test_each_benchmark_prints_its_rows_and_stands_beside_a_reference(name, rows
         assert row["reference"]["least"] > 0, "a reference that did nothing"
 
 
+@CONSUL
 def test_imports_in_bulk_cost_consul_few_requests_beside_the_filled_transactions():
     rows = [row for row in measure("consul")["rows"] if row["unit"] == "requests" and "imports" in row["case"]]
     used = {row["case"]: (row["ours"]["least"], row["ours"]["most"], row["reference"]["most"]) for row in rows}
