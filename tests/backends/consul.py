@@ -175,14 +175,25 @@ class Consul:
             if self._process.poll() is not None:
                 return False
             try:
-                # With a leader but before its first writes, a token or its own service may still be missing.
-                answers = [self.call("GET", path).body for path in ("/v1/status/leader", "/v1/health/service/consul")]
-                if all(answers):
+                if self._settled():
                     return True
             except (OSError, http.client.HTTPException):
                 pass
             time.sleep(0.05)
         return False
+
+    def _settled(self) -> bool:
+        """Whether it has a leader that knows all it ever knew, and will write nothing more of its own accord.
+
+        With a leader but before its first writes, a token or its own service may still be missing; one that was
+        restarted says what it has read again so far, unless it is asked to be consistent. Its agent tells it the
+        node's addresses a moment later, and may not where tokens are needed.
+        """
+        said = [self.call("GET", path) for path in ("/v1/status/leader", "/v1/health/service/consul?consistent")]
+        if not all(reply.status == 200 and reply.body for reply in said):
+            return False
+        own = self.call("GET", f"/v1/catalog/node/{self.node}").body
+        return bool(self.token or (own and own["Node"]["TaggedAddresses"]))
 
     def call(self, method: str, path: str, body: object = None, *, token: str | None = None) -> Reply:
         """Make one call, by default as the bootstrap token, and decode what comes back."""

@@ -19,7 +19,7 @@ RUNNING = "is its agent running, and is `address` right?"
 
 
 def told(address: str, within: float = 30) -> tuple[str, str]:
-    """What a read, and a call whose answer is read later, say of the agent at this address; `within` is in seconds."""
+    """What a read, and a call whose answer is read later, say of the agent there; `within` is in seconds."""
     client = Client(Transport(Settings(address=address, retries=0, connect_timeout=30, timeout=within)))
     try:
         with pytest.raises(RegistryUnavailable) as asked:
