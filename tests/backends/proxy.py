@@ -56,6 +56,7 @@ class FaultProxy:
         """How many requests of each method are being served."""
         self.most_under_way: dict[str, int] = {}
         self._streams: set[socket.socket] = set()
+        self._standing: set[socket.socket] = set()
         self._cuts = 0
         self._lock = threading.Lock()
         self._healed = threading.Event()
@@ -108,9 +109,9 @@ class FaultProxy:
 
     @property
     def watches(self) -> int:
-        """How many watches stand."""
+        """How many watches stand: the client has the beginning of the answer."""
         with self._lock:
-            return len(self._streams) // 2
+            return len(self._standing) // 2
 
     def cut(self) -> None:
         """Break off every watch that stands, or is being opened."""
@@ -118,6 +119,7 @@ class FaultProxy:
             self._cuts += 1
             streams = list(self._streams)
             self._streams.clear()  # they stand no more, although their threads are yet to notice
+            self._standing.clear()
         for each in streams:
             with contextlib.suppress(OSError):  # it ended by itself
                 each.shutdown(socket.SHUT_RDWR)
@@ -173,12 +175,13 @@ class FaultProxy:
                     self._streams |= ends
                 follow = threading.Thread(target=_hang_up_after, args=(handler.connection, far.sock), daemon=True)
                 follow.start()
-            self._pass_on(handler, far.getresponse())
+            self._pass_on(handler, far.getresponse(), ends)
         except (OSError, http.client.HTTPException):
             handler.close_connection = True
         finally:
             with self._lock:
                 self._streams -= ends
+                self._standing -= ends
             far.close()
 
     def _answer(self, handler: BaseHTTPRequestHandler, fault: Fault) -> None:
@@ -199,14 +202,17 @@ class FaultProxy:
         handler.end_headers()
         handler.wfile.write(text)
 
-    @staticmethod
-    def _pass_on(handler: BaseHTTPRequestHandler, answer: http.client.HTTPResponse) -> None:
+    def _pass_on(
+        self, handler: BaseHTTPRequestHandler, answer: http.client.HTTPResponse, ends: set[socket.socket]
+    ) -> None:
         handler.send_response(answer.status)
         for key in ("Content-Type", "Retry-After"):
             if answer.headers.get(key):
                 handler.send_header(key, answer.headers[key])
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
+        with self._lock:
+            self._standing |= ends & self._streams
         while part := answer.read1(65536):
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
             handler.wfile.flush()

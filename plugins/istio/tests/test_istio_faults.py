@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hamlet_istio import reflector
 from hamlet_istio.naming import object_name
 
 from hamlet_core.api import RegistryUnavailable, Remove, Severity, Snapshot, Status, WriteImport
@@ -85,6 +86,26 @@ def test_a_watch_that_is_cut_goes_on_where_it_was(proxy: FaultProxy, through: An
     assert first in watching.state
     assert removals(watching) == []
     assert sum(isinstance(batch, Snapshot) for batch in watching.batches) == 1
+
+
+@pytest.mark.parametrize("calm", [0.0, 3600.0], ids=["it had stood", "it had just begun"])
+def test_a_watch_in_which_nothing_happens_may_be_cut_again_and_again_once_it_has_stood(
+    proxy: FaultProxy, through: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, calm: float
+) -> None:
+    """As by a proxy on the way that ends what is idle."""
+    monkeypatch.setattr(reflector, "CALM", calm)
+    name = cluster.add_service("quiet")
+    watching = through().watch()
+    for _ in range(6):
+        until(lambda: proxy.watches == WATCHES or watching.error is not None)
+        proxy.cut()
+    if calm:
+        assert isinstance(watching.failed(SECONDS), RegistryUnavailable)
+    else:
+        until(lambda: proxy.watches == WATCHES)
+        assert watching.error is None
+        assert len(watching.batches) == 1
+    assert set(watching.state) == {name}
 
 
 def test_a_watch_whose_past_was_compacted_lists_again_and_tells_a_snapshot(

@@ -11,12 +11,13 @@ import contextlib
 import json
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from hamlet_core.api import RegistryUnavailable, Stop
 from hamlet_istio.connection import Connection, Refusal
@@ -25,6 +26,9 @@ from hamlet_istio.resources import Resource
 Object = dict[str, Any]
 _DELAYS = (0.1, 0.4, 1.0)
 """Seconds before a watch that was cut is opened again; after the last one it is an outage."""
+CALM = 5.0
+"""Seconds that a watch stands in which nothing happens before its end is one by itself: of whoever is on the way and
+bears no silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,9 @@ class Reflector:
                     failures = 0
                 except _Expired:
                     version = self._list(again=True)
-                except (_Cut, RegistryUnavailable):
+                except (_Cut, RegistryUnavailable) as error:
+                    if isinstance(error, _Cut) and error.stood >= CALM:
+                        failures = 0
                     if failures == len(_DELAYS):
                         raise
                     if stop.wait(_DELAYS[failures]):
@@ -135,6 +141,7 @@ class Reflector:
         with self._lock:
             self._response = response
             stopped = self._stopped
+        opened = time.monotonic()
         try:
             if not stopped:
                 for line in _lines(response):
@@ -150,7 +157,9 @@ class Reflector:
                     yield thing["metadata"]["resourceVersion"]
         except (HTTPError, OSError, ValueError, AttributeError) as error:  # the latter: closed under the reader
             message = f"the watch of {self._path} broke off: {type(error).__name__}: {error}"
-            raise _Cut(message) from error
+            # One that falls silent stands only as far as we know.
+            stood = 0.0 if isinstance(error, ReadTimeoutError) else time.monotonic() - opened
+            raise _Cut(message, stood) from error
         finally:
             with self._lock:
                 self._response = None
@@ -178,7 +187,11 @@ class _Expired(Exception):
 
 
 class _Cut(Exception):
-    """The watch ended in the middle."""
+    """The watch ended in the middle, after it had stood for so many seconds."""
+
+    def __init__(self, message: str, stood: float = 0.0) -> None:
+        super().__init__(message)
+        self.stood = stood
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
