@@ -25,6 +25,7 @@ def test_a_bundle_keeps_every_authority_and_drops_the_text_between():
         (WEST.pem + Mint("fake", ca=False).pem, r"certificate 2 .*fake.* not a CA"),
         (WEST.pem + WEST.leaf("spiffe://west.example/a").key_pem, "private key"),
     ],
+    ids=["empty", "garbage", "DER", "no content", "cut short", "a leaf", "one is no authority", "a key is in it"],
 )
 def test_what_is_no_bundle_is_refused_and_the_mend_names_its_file(pem, message):
     with pytest.raises(IdentityError, match=message) as refused:
