@@ -230,7 +230,7 @@ def test_an_object_the_api_refuses_is_rejected_with_its_words_and_alone(
 
 
 def events(cluster: Any, namespace: str, wanted: set[str], query: str = "") -> dict[str, Any]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         found = cluster.kubernetes.do("GET", EVENTS.format(namespace=namespace) + query)["items"]
         by_reason = {each["reason"]: each for each in found}
