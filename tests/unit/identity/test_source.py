@@ -173,7 +173,15 @@ def test_reload_sees_new_certificates_and_bundles(files):
         ("east.pem", b""),
         ("east.pem", EAST.leaf(EAST_ID).pem),
     ],
-    ids=["no leaf", "a garbled leaf", "another's leaf", "a garbled key", "another's key", "no bundle", "no authority"],
+    ids=[
+        "no leaf",
+        "a garbled leaf",
+        "another's leaf",
+        "a garbled key",
+        "another's key",
+        "no bundle",
+        "no authority",
+    ],
 )
 def test_what_is_broken_keeps_the_last_good_one_and_is_told(files, name, content):
     source = files.source()
