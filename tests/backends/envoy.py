@@ -54,6 +54,7 @@ class Server:
         self.name, self.greeting = name.encode(), greeting
         self.accepted = 0
         self.received = b""
+        self._writing = threading.Lock()  # each connection is served by a thread of its own
         self._closed = False
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._connections: list[socket.socket] = []
@@ -77,7 +78,8 @@ class Server:
         try:
             connection.sendall(self.greeting)
             while data := connection.recv(65536):
-                self.received += data
+                with self._writing:
+                    self.received += data
                 connection.sendall(self.name + data)
             connection.shutdown(socket.SHUT_WR)
         except OSError:

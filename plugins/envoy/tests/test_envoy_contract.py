@@ -9,7 +9,7 @@ from hamlet_envoy.verification import EnvoyBackend
 
 from hamlet_core.api.testing import EgressContract, GatewayBackend, GatewayContract, IngressContract
 from tests.backends.envoy import Mesh
-from tests.support.ports import free_port
+from tests.support.ports import free_range
 
 PORTS = 20
 """More than a check imports."""
@@ -20,7 +20,7 @@ class _Contract:
 
     @pytest.fixture
     def backend(self) -> Iterator[GatewayBackend]:
-        options = Mesh.options(1, free_port(), PORTS, {})
+        options = Mesh.options(1, free_range(PORTS), PORTS, {})
         left_out = {self.without: None} if self.without else {}
         backend = EnvoyBackend(options.model_copy(update=left_out), own="west")
         yield backend

@@ -12,7 +12,7 @@ from hamlet_envoy.verification import gateway
 
 from hamlet_core.api import ConfigError
 from tests.backends.envoy import short_folder
-from tests.support.ports import free_port
+from tests.support.ports import free_range
 from tests.support.verifying import unwell, verified
 
 OPTIONS = {
@@ -27,7 +27,7 @@ REMEMBERED = '{"what": "the agent remembers"}'
 
 @pytest.mark.timeout(450)
 def test_every_check_is_run_beside_the_configured_gateway(tmp_path: Path) -> None:
-    first = free_port()
+    first = free_range(20)
     options = OPTIONS | {"egress": {**OPTIONS["egress"], "ports": f"{first}-{first + 19}"}}
     (tmp_path / "mesh" / "services").mkdir(parents=True)
     (tmp_path / "gateway").mkdir()
@@ -66,3 +66,13 @@ def test_an_agent_loads_the_plugin_without_it() -> None:
         "assert not {'pytest', 'hamlet_envoy.verification', 'hamlet_core.api.testing'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_its_ingress_listens_where_no_connection_of_others_begins() -> None:
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    backends = [gateway(EnvoyOptions.model_validate(OPTIONS)) for _ in range(5)]
+    ports = {int(each._options.ingress.advertise[0].rpartition(":")[2]) for each in backends if each._options.ingress}
+    for each in backends:
+        each.close()
+    assert len(ports) > 1
+    assert all(port < outgoing for port in ports)

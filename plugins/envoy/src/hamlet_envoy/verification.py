@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import tempfile
@@ -24,6 +25,9 @@ from hamlet_envoy.gateway import EnvoyGateway
 from hamlet_envoy.options import EnvoyOptions
 
 LOOPBACK = "127.0.0.1"
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_PORT, _FIRST_OUTGOING = 10_240, 32_768
+"""The first port that is considered, and where the kernel does not say it, Linux's first for outgoing connections."""
 
 
 class EnvoyBackend(GatewayWorld):
@@ -97,5 +101,14 @@ def _apart(options: EnvoyOptions, directory: Path) -> EnvoyOptions:
 
 
 def _free_port() -> int:
+    """A port of loopback that is free now, and, where there is one, none that a connection may begin at meanwhile."""
+    try:
+        end = int(_OUTGOING.read_text().split()[0])
+    except (OSError, ValueError):
+        end = _FIRST_OUTGOING
+    apart = range(_FIRST_PORT, max(end, _FIRST_PORT))
+    for port in random.sample(apart, len(apart)):
+        with contextlib.suppress(OSError), socket.create_server((LOOPBACK, port)):
+            return port
     with socket.create_server((LOOPBACK, 0)) as probe:
         return int(probe.getsockname()[1])
