@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 NOTE_STATES = 1.0
 """Seconds between two looks at the peers' states."""
+FOLLOW = 5.0
+"""Seconds between two looks at the configuration's file where nothing says that it has changed."""
 
 
 def run(path: Path, *, watch: bool) -> None:
@@ -217,6 +219,9 @@ class Process:
                 log.error(
                     "configuration not taken over; the old one stays in force", error=str(error), mend=error.mend
                 )
+            except asyncio.CancelledError:
+                self._reload_asked.set()  # whoever leads or stands by next makes up for it
+                raise
 
     async def _reload(self) -> None:
         turn = self._turn
@@ -230,10 +235,35 @@ class Process:
             log.warning("a value is another now than the one in use", key=key, mend="restart the agent to take it")
 
     async def _follow_file(self) -> None:
+        """Ask for a reload whenever there is another file than the one in force.
+
+        Events alone do not tell: those of a file behind a link (a ConfigMap that is mounted) name others, and what
+        changed before somebody listened has none.
+        """
         path = self._turn.loaded.path.absolute()
-        async for changes in watchfiles.awatch(path.parent, watch_filter=None, recursive=False):
-            if any(Path(changed) == path for _, changed in changes):
+        seen = _version(path)
+        if not await self._in_force():
+            self._reload_asked.set()
+        looks = watchfiles.awatch(
+            path.parent,
+            watch_filter=None,
+            recursive=False,
+            rust_timeout=int(FOLLOW * 1000),
+            yield_on_timeout=True,
+        )
+        async for _ in looks:
+            if (version := _version(path)) != seen:
+                seen = version
                 self._reload_asked.set()
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from what was or will be in its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 async def _first_of(events: Sequence[asyncio.Event]) -> None:

@@ -196,9 +196,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving_as_a_command(mesh: Mesh) -> AsyncIterator[Served]:
-    """Run what `hamlet run` runs until the block ends, and end it with a signal."""
-    process = Process(load.read(mesh.config_path), watch=False)
+async def serving_as_a_command(mesh: Mesh, process: Process | None = None) -> AsyncIterator[Served]:
+    """Run what `hamlet run` runs, or a `process` of that mesh, until the block ends, and end it with a signal."""
+    process = process or Process(load.read(mesh.config_path), watch=False)
     running = asyncio.create_task(process.run())
     try:
         await eventually((path := mesh.folder / "hamlet.sock").exists)

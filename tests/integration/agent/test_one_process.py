@@ -91,3 +91,45 @@ async def test_a_refused_configuration_that_was_put_back_is_no_longer_spoken_of(
             assert (await agent.ask("status"))["reload_refused"], "it is still so"
             put_back()
             assert (await agent.ask("status"))["reload_refused"] == ""
+
+
+async def test_a_file_behind_links_is_followed_as_a_configmap_is_mounted(west, east):
+    for name, peers in (("first", {}), ("second", {"east": east.peer()})):
+        (west.folder / name).mkdir()
+        west.configure(peers)
+        west.config_path.rename(west.folder / name / west.config_path.name)
+    (data := west.folder / "..data").symlink_to("first")
+    west.config_path.symlink_to(data / west.config_path.name)
+    async with serving_as_a_command(west, Process(load.read(west.config_path), watch=True)) as agent:
+        assert (await agent.ask("status"))["peers"] == []
+        (fresh := west.folder / "..fresh").symlink_to("second")
+        fresh.replace(data)
+        await agent.status_once(lambda said: said["peers"])
+
+
+async def test_what_changes_before_the_file_is_followed_is_taken_over(west, east):
+    west.configure({})
+    process = Process(load.read(west.config_path), watch=True)
+    west.configure({"east": east.peer()})
+    async with serving_as_a_command(west, process) as agent:
+        await agent.status_once(lambda said: said["peers"])
+
+
+async def test_a_reload_that_a_change_of_the_lead_ends_is_made_up_for(west, monkeypatch):
+    west.configure({})
+    process = Process(load.read(west.config_path), watch=False)
+    begun = asyncio.Event()
+
+    async def endless():
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(process, "_reload", endless)
+    reloads = asyncio.create_task(process._reloads())
+    process._reload_asked.set()
+    await begun.wait()
+    assert not process._reload_asked.is_set()
+    reloads.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reloads
+    assert process._reload_asked.is_set()
