@@ -34,8 +34,8 @@ from hamlet_istio.resources import Resource
 
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
 OF_MESH = f"{PREFIX}mesh"
-LAST_WORDS = timedelta(seconds=0.2)
-"""For each of the two calls that give the lead up: they must not keep the agent from ending."""
+LAST_WORDS = timedelta(seconds=0.3)
+"""To connect, and for each of the two calls that give the lead up: within the second that C4 gives an end."""
 CALL = 1 / 6
 """The share of the time-to-live that a call may take to connect, and to be answered."""
 
