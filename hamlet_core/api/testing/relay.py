@@ -137,6 +137,7 @@ class Relay:
     async def _relayed(self, taken: socket.socket) -> None:
         ends: list[asyncio.StreamWriter] = []
         inward: _Way | None = None
+        absent = False
         try:
             reader, writer = await asyncio.open_connection(sock=taken)
             ends.append(writer)
@@ -147,12 +148,12 @@ class Relay:
             for end in ends:
                 end.close()
                 await end.wait_closed()
-        except OSError:
-            pass  # an end is gone, or was never there: so is the other one now
+        except OSError:  # an end is gone, or was never there: so is the other one now
+            absent = inward is None
         finally:
             # Who has said nothing yet is not reset: Python loses the socket of a TLS client that is gone by then.
             for end in ends:
-                _let_go(end, reset=inward is None or inward.passed > 0)
+                _let_go(end, reset=absent if inward is None else inward.passed > 0)
 
     def _is_silent(self) -> bool:
         return self._silences > 0

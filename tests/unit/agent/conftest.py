@@ -32,7 +32,8 @@ def config(tmp_path: Any) -> Config:
             "mesh": {"name": "west", "domain": "west.example", "trust_domain": "west.example"},
             "identity": {"certificate": tmp_path / "c.pem", "key": tmp_path / "k.pem"},
             "registries": {"west": {"kind": "memory"}},
-            "peers": {"east": {"bundle": tmp_path / "east.pem", "trust_domain": "east.example"}},
+            # Nothing here ends as an owner has no more patience.
+            "peers": {"east": {"bundle": tmp_path / "east.pem", "trust_domain": "east.example", "ack_timeout": "3h"}},
         }
     )
 

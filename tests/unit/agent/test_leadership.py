@@ -13,7 +13,8 @@ from hamlet_core.config.references import Referenced
 from hamlet_core.plugins.coordinator_port import CoordinatorPort
 from tests.support.meshes import eventually
 
-TTL = 2.0
+TTL = 15.0
+"""Seconds: each asks every other one, and a machine that stands still for some of them costs nobody the lead."""
 LEADS = True
 
 
@@ -60,6 +61,9 @@ async def test_one_leads_and_the_other_takes_over_when_it_stops(open_leadership)
 
 
 async def test_a_leader_that_is_cut_off_stands_by_says_why_and_leads_again_later(open_leadership, memory):
+    asked, lead = [], memory.lead
+    memory.lead = lambda *given: (asked.append(memory.ttl), lead(*given))[1]
+    memory.ttl = 2.0  # so it soon finds out
     leadership = open_leadership()
     await leadership.leads.wait()
     with memory.cut(leadership.adapter):
@@ -68,6 +72,8 @@ async def test_a_leader_that_is_cut_off_stands_by_says_why_and_leads_again_later
         await eventually(lambda: "out of reach" in leadership.why_not)
         findings = await leadership.check()
         assert [each.severity for each in findings] == [Severity.WARNING, Severity.ERROR]
+        memory.ttl = TTL  # from when it is asked the next time
+        await eventually(lambda: asked[-1] == TTL)
     await leadership.leads.wait()
     assert leadership.error == ""
     assert [each.message for each in await leadership.check()] == ["this agent leads", "in reach"]

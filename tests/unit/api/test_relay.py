@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from hamlet_core.api.testing import Relay
+from hamlet_core.api.testing import relay as relay_module
 from hamlet_core.api.testing.leaks import grown, held
-from hamlet_core.api.testing.relay import LAST_WORDS
 
 PATIENCE = 20.0
 
@@ -145,6 +147,25 @@ def test_who_has_said_nothing_by_the_end_of_a_silence_is_hung_up_on_in_order(rel
         connection.getpeername()  # Python would not, and lose the socket of a TLS handshake, after a reset
 
 
+def test_who_is_still_being_connected_at_the_end_of_a_silence_is_hung_up_on_in_order(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting, connect = threading.Event(), asyncio.open_connection
+
+    async def slow(*target: Any, **options: Any) -> Any:
+        if target:
+            connecting.set()
+            await asyncio.Event().wait()
+        return await connect(*target, **options)
+
+    monkeypatch.setattr(asyncio, "open_connection", slow)
+    with relay.silence():
+        connection = connected(relay)
+        assert connecting.wait(PATIENCE)
+    with connection:
+        assert connection.recv(1) == b""
+
+
 def test_a_cut_ends_when_its_body_fails(relay: Relay) -> None:
     with pytest.raises(ZeroDivisionError), relay.cut():
         raise ZeroDivisionError
@@ -192,7 +213,8 @@ def test_who_hangs_up_on_a_target_that_says_nothing_is_not_held_on_to() -> None:
                 time.sleep(0.02)
 
 
-def test_a_target_that_goes_on_answering_is_heard_to_the_end() -> None:
+def test_a_target_that_goes_on_answering_is_heard_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "LAST_WORDS", 4.0)
     with (
         socket.create_server(("127.0.0.1", 0)) as slow,
         Relay("127.0.0.1", slow.getsockname()[1]) as relay,
@@ -202,10 +224,10 @@ def test_a_target_that_goes_on_answering_is_heard_to_the_end() -> None:
         answering, _ = slow.accept()
         with answering:
             assert answering.recv(4096) == b""
-            for _ in range(40):  # together they take longer than it would wait for the first
+            for _ in range(20):  # together they take longer than it would wait for the first
                 answering.sendall(b"word ")
-                time.sleep(LAST_WORDS / 20)
-        assert b"".join(iter(lambda: caller.recv(4096), b"")) == b"word " * 40
+                time.sleep(0.25)
+        assert b"".join(iter(lambda: caller.recv(4096), b"")) == b"word " * 20
 
 
 def test_a_target_that_is_gone_hangs_up_on_the_caller() -> None:

@@ -37,7 +37,7 @@ def verify(tmp_path: Path) -> Verify:
         return subprocess.run(
             [sys.executable, "-m", "hamlet_core", "verify-adapter", *arguments],
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(packages), **environ}, input=answers,
-            capture_output=True, text=True, timeout=110, check=False,
+            capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
 
     return run

@@ -9,6 +9,8 @@ import pytest
 
 from tests.unit.cli.toy_runs import ALL, CONFIG, RULES, TOYS, Verify, checks, reasons
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".hamlet" not in path.parts}

@@ -8,6 +8,8 @@ import pytest
 
 from tests.unit.cli.toy_runs import ALL, TOYS, Verify, checks, reasons
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def toy(fault: str) -> str:
     return f"  toy: {{kind: toy, fault: {fault}}}\n"

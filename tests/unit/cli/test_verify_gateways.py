@@ -10,6 +10,8 @@ import pytest
 
 from tests.unit.cli.toy_runs import ALL, RULES, Verify, checks, reasons
 
+pytestmark = pytest.mark.timeout(300)
+
 INGRESS = {"G1", "G2", "G3", "G4", "G5", "G6", "G9", "G10"}
 
 

@@ -7,12 +7,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from hamlet_core.api import AdapterOptions, AdapterType, ConfigError, Refused, WriteImport, hookimpl
-from hamlet_core.api.testing import MemoryCoordinator, MemoryGateway, MemoryGatewayBackend, MemoryRegistry, not_run
+from hamlet_core.api.testing import (
+    MemoryCoordinator,
+    MemoryGateway,
+    MemoryGatewayBackend,
+    MemoryRegistry,
+    live_coordinator,
+    not_run,
+)
 from hamlet_core.api.testing.memory import MemoryAdapter
 from hamlet_core.api.testing.memory_gateway import MemoryGatewayAdapter
 
 memory = MemoryRegistry()
 leads = MemoryCoordinator(ttl=1.0)
+live_coordinator.USUAL_TTL = leads.ttl  # where nobody says another one
 doors = {}
 
 

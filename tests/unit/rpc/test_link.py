@@ -181,10 +181,12 @@ async def test_a_peer_without_address_is_waited_for(link):
 
 
 async def test_the_side_that_does_not_dial_first_waits_a_while(link, monkeypatch):
-    monkeypatch.setattr(module, "DIAL_DELAY", 0.1)
+    monkeypatch.setattr(module, "DIAL_DELAY", 3600.0)
     async with link(dials_first=False) as it:
         await settle()
         assert (it.dials, it.waits) == (0, True)
+    monkeypatch.setattr(module, "DIAL_DELAY", 0.1)
+    async with link(dials_first=False) as it:
         await until(lambda: it.dials == 1)
         assert not it.waits
 
