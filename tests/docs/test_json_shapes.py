@@ -97,7 +97,7 @@ def written(shapes: Shapes) -> list[str]:
 def run(mesh: Mesh, *arguments: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "hamlet_core", "-c", str(mesh.config_path), *arguments, "--json"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.stdout, f"{arguments}: {done.stderr}"
     return json.loads(done.stdout)
@@ -130,6 +130,7 @@ def documents(tmp_path: Path) -> Iterator[dict[str, list[Any]]]:
         text = east.config_path.read_text()
         east.configure({"west": west.peer(accept=["s?.west.example"])}, publish=[])
         east.write_service("stock")
+        wait_until(lambda: "stock" in json.dumps(agents[1].ask("services")["published"]), what="its registry tells")
         found["plan"] = [run(east, "plan")]
         west.configure({"east": east.peer()}, publish=[{"to": [], "direct": True}])
         found["plan"].append(run(west, "plan"))

@@ -136,7 +136,7 @@ def test_what_is_kept_is_enough_to_go_on_elsewhere(west: Mesh, east: AgentProces
         there.types(restore)
         look = typed(PAGE, UPGRADE)[2]
         assert "orders.west.example" in there.types_until_well(look)
-        assert imported.exists(), "an import that the registry lost comes again"
+        wait_until(imported.exists, what="an import that the registry lost comes again")
         assert routes.exists()
         assert east.mesh.imported_names("west") == {"orders.west.example"}
 

@@ -76,7 +76,7 @@ def test_the_adapter_of_the_example_is_verified_as_the_page_says(tls: bool, tmp_
     pki = make_pki(tmp_path, addresses=()) if tls else None
     ca = f", ca: '{pki.ca}'" if pki else ""
     with running_etcd(pki) as address:
-        registry = f"registries: {{main: {{kind: etcd, address: '{address}', timeout: 1s{ca}}}}}\n"
+        registry = f"registries: {{main: {{kind: etcd, address: '{address}', timeout: 3s{ca}}}}}\n"
         (tmp_path / "hamlet.yaml").write_text(MESH + registry)
         environ = surroundings(BINARIES, binary.parent, PYTHONPATH=str(target))
         done = bash(f"{line} 2>progress", tmp_path, environ)

@@ -79,12 +79,13 @@ def test_a_change_that_fits_nowhere_or_twice_fails() -> None:
             make({"a": text}, [block])
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("heading", CONTRACTS)
 def test_the_tests_of_what_is_in_memory_are_the_whole_contract(heading: str, tmp_path: Path) -> None:
     (tmp_path / "test_page.py").write_text(modules()[heading].text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "--disable-plugin-autoload", "-p", "no:cacheprovider"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
         env={**os.environ, "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr

@@ -112,7 +112,7 @@ def build_wheels(folder: Path) -> Path:
     """Make the wheel of every project in `folder`, by its own backend; `folder`."""
     for project in PROJECTS:
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, f"{project}: {done.stdout}{done.stderr}"
     return folder
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def test_a_quiet_watch_is_renewed_and_misses_nothing(
         return stream(self, path, body, cut)
 
     monkeypatch.setattr(Calls, "stream", counted)
-    registry = EtcdRegistry(options.model_copy(update={"timeout": timedelta(seconds=2)}), CONTEXT)
+    registry = EtcdRegistry(options, CONTEXT)
     stop = Stop()
     batches = registry.registry_watch(stop)
     assert next(batches) == Snapshot(())
@@ -129,7 +128,7 @@ def test_a_quiet_watch_is_renewed_and_misses_nothing(
 
 
 def test_a_server_that_falls_silent_is_an_outage(server: Server, options: EtcdOptions) -> None:
-    registry = EtcdRegistry(options.model_copy(update={"timeout": timedelta(seconds=2)}), CONTEXT)
+    registry = EtcdRegistry(options, CONTEXT)
     batches = registry.registry_watch(Stop())
     assert next(batches) == Snapshot(())
     with server.silence(), pytest.raises(RegistryUnavailable, match="cannot be reached"):
