@@ -42,6 +42,7 @@ from tests.backends.not_run import needed
 from tests.docs.blocks import ROOT, Block, blocks, pages
 from tests.docs.etcd import running_etcd, with_etcdctl
 from tests.docs.typing_blocks import BASH, at_a_terminal, bash, succeeds, surroundings, typed
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 60.0
