@@ -179,7 +179,7 @@ class ConsumerSession:
                     self._catalog_ended()
                     continue
                 rest = max(rest, min(self._quiet, LOOK))
-            await asyncio.sleep(rest)
+            await asyncio.sleep(min(rest, LOOK))  # a long silence is not due any more once the refused is taken
 
     def _rest_of_silence(self) -> float:
         """Seconds of silence that are still missing to the end of the catalog."""

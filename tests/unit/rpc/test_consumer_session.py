@@ -167,12 +167,15 @@ async def test_the_silence_of_an_owner_that_tries_again_later_must_last(consumer
 
 
 async def test_the_silence_of_an_owner_that_has_tried_again_is_one_like_any_other(consumer, sink, monkeypatch):
-    monkeypatch.setattr(module, "SILENCE_AFTER_REFUSAL", 0.2)
+    monkeypatch.setattr(module, "SILENCE_AFTER_REFUSAL", FOR_EVER)
     verdicts = [Verdict(UNAVAILABLE), Verdict()]
     sink.verdict = lambda _: verdicts.pop(0)
     async with consumer(snapshot=False, quiet=0.01) as it:
         it.session.activate()
-        await it.take(offer("a"), offer("a", "again"))
+        await it.take(offer("a"))
+        await it.answered(("a", UNAVAILABLE))
+        await asyncio.sleep(0.1)  # it has begun to wait for the long silence
+        await it.take(offer("a", "again"))
         await until(lambda: "complete" in sink.events)
         assert it.answers[-1] == ("again", 0)
 
