@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -376,14 +377,20 @@ def test_a_bookmark_moves_a_watch_on_in_which_nothing_happens(
 ) -> None:
     name = cluster.add_service("quiet")
     watching = through(watch="4s").watch()
-    body = {"metadata": {"name": "busy"}, "spec": {"ports": [{"port": 80}]}}
-    cluster.kubernetes.do("POST", SERVICES.format(namespace=fresh_namespace), body)
+    numbers = itertools.count()
 
     def versions() -> list[str]:
         watched = [path for method, path in proxy.requests if "/services?" in path and "watch=true" in path]
         return [parse_qs(urlsplit(path).query)["resourceVersion"][0] for path in watched]
 
-    until(lambda: len(set(versions())) > 1, "a watch that is opened anew begins where the bookmark was")
+    def moved() -> bool:
+        # Again and again, as the server has no bookmark for what happened before a watch stood.
+        body = {"metadata": {"name": f"busy-{next(numbers)}"}, "spec": {"ports": [{"port": 80}]}}
+        cluster.kubernetes.do("POST", SERVICES.format(namespace=fresh_namespace), body)
+        threading.Event().wait(0.3)
+        return len(set(versions())) > 1
+
+    until(moved, "a watch that is opened anew begins where the bookmark was")
     assert watching.batches == watching.batches[:1], "and nothing was told"
     assert set(watching.state) == {name}
 
