@@ -9,7 +9,7 @@ GRPC_TOOLS := grpcio-tools==1.80.0
 PROTOS := $(shell find proto -name '*.proto' | sort)
 GEN := hamlet_core/wire/_gen
 # More than the cores of a small machine: most tests wait for what others do in their own time.
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: help install demo backends test unit pythons lint types imports check proto proto-check docs docs-check site bench clean
 help: ## list the targets
