@@ -12,9 +12,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pluggy
 import pytest
 
 from hamlet_core.api import CoordinatorSpec, CoordinatorUnavailable, Severity, Stop
@@ -274,33 +275,39 @@ class CoordinatorContract(CoordinatorStage):
     def test_c6_a_backend_that_cannot_be_reached_is_a_finding(
         self, backend: CoordinatorBackend, candidates: Candidates
     ) -> None:
-        (stop := Stop()).set()
-        agent = candidates.start(stop=stop)  # one that does not lead: who leads may know that without asking
+        with asked(backend.open(candidates.context())) as (adapter, hooks):
 
-        def wrong() -> bool:
-            return Severity.ERROR in {finding.severity for finding in agent.hooks.coordinator_check()}
+            def wrong() -> bool:
+                return Severity.ERROR in {finding.severity for finding in hooks.coordinator_check()}
 
-        assert not wrong()
-        with backend.cut(agent.adapter):
-            assert wrong(), "it finds nothing wrong, or the backend's `cut` has cut nothing"
-        self.until(lambda: not wrong(), "nothing is wrong with a backend that can be reached")
+            assert not wrong()
+            with backend.cut(adapter):
+                assert wrong(), "it finds nothing wrong, or the backend's `cut` has cut nothing"
+            self.until(lambda: not wrong(), "nothing is wrong with a backend that can be reached")
 
     def test_c6_a_check_takes_no_lead_and_changes_nothing(
         self, backend: CoordinatorBackend, candidates: Candidates
     ) -> None:
-        hooks = hooks_of(backend.open(context := candidates.context()))  # as `hamlet check` does where no agent runs
+        with asked(backend.open(context := candidates.context())) as (_, hooks):
 
-        def look() -> None:
-            before = backend.entries()
-            hooks.coordinator_check()
-            assert backend.entries() == before, "the check has left something, or taken it away"
+            def look() -> None:
+                before = backend.entries()
+                hooks.coordinator_check()
+                assert backend.entries() == before, "the check has left something, or taken it away"
 
-        try:
             look()
             backend.add_foreign(context)
             look()
-        finally:
-            hooks.coordinator_close()
+
+
+@contextmanager
+def asked(adapter: object) -> Iterator[tuple[object, pluggy.HookRelay]]:
+    """An adapter that never leads, as `hamlet check` opens it where no agent runs, and its hooks."""
+    hooks = hooks_of(adapter)
+    try:
+        yield adapter, hooks
+    finally:
+        hooks.coordinator_close()
 
 
 def never_two(*agents: Candidate) -> None:

@@ -74,9 +74,38 @@ def test_a_leader_whose_file_was_removed_stops(locks: LockFolderBackend, context
 
 
 def test_nothing_is_left_beside_the_lock_file(tmp_path: Path, context: AdapterContext) -> None:
-    opened(tmp_path, context).coordinator_check()
-    opened(tmp_path, context).coordinator_check()
+    for _ in range(2):
+        words = opened(tmp_path, context).coordinator_lead(stop := Stop())
+        assert next(words) is False, "it is too new"
+        stop.set()
+        assert list(words) == []
     assert [path.name for path in tmp_path.iterdir()] == ["west.example_west.leader"]
+
+
+def test_a_check_makes_no_file_and_says_whether_one_can_be_made(
+    tmp_path: Path, context: AdapterContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = opened(tmp_path, context)
+    (finding,) = coordinator.coordinator_check()
+    assert (finding.severity, finding.message) == (Severity.OK, "nobody holds it; whoever leads first makes it")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    (finding,) = coordinator.coordinator_check()
+    assert finding.severity is Severity.ERROR
+    assert "Permission denied" in finding.message
+
+
+def test_a_leader_whose_file_is_gone_is_told_so_by_a_check(locks: LockFolderBackend, context: AdapterContext) -> None:
+    leader = locks.open(context)
+    words = leader.coordinator_lead(stop := Stop())
+    assert next(words)
+    locks.file(context).unlink()
+    (finding,) = leader.coordinator_check()
+    assert finding.severity is Severity.ERROR
+    assert f"{locks.file(context).name} is gone" in finding.message
+    assert finding.mend
+    stop.set()
+    list(words)
 
 
 @pytest.mark.parametrize(("make", "word"), [(False, "No such file"), (True, "is not the lock file of this mesh")])
@@ -117,6 +146,8 @@ def test_a_share_that_knows_no_locks_is_told_and_nothing_of_it_stays_open(
 
     monkeypatch.setattr("fcntl.flock", flock)
     coordinator = opened(tmp_path, context)
+    (finding,) = coordinator.coordinator_check()
+    assert "No locks available" in finding.message
     with pytest.raises(CoordinatorUnavailable, match="No locks available"):
         next(coordinator.coordinator_lead(Stop()))
     (finding,) = coordinator.coordinator_check()

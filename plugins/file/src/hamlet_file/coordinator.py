@@ -6,6 +6,7 @@ that somebody moved or removed is given up, and one that is new is led by only a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -55,15 +56,10 @@ class FileCoordinator:
 
     @hookimpl
     def coordinator_check(self) -> Sequence[Finding]:
-        """Say whether the file can be locked."""
+        """Say whether the file can be locked, or made; it is not made here."""
         subject = str(self._file)
         try:
-            if self._held is None:
-                with ExitStack() as closing:
-                    free = _locked(self._opened(closing), fcntl.LOCK_SH)
-                message = "nobody holds it" if free else "another agent holds it"
-            else:
-                message = "this agent holds it"
+            message = self._held_by()
         except CoordinatorUnavailable as error:
             return [Finding(subject=subject, severity=Severity.ERROR, message=str(error), mend=error.mend)]
         except OSError as error:
@@ -74,6 +70,24 @@ class FileCoordinator:
     def coordinator_close(self) -> None:
         """Let go of the lock."""
         self._release()
+
+    def _held_by(self) -> str:
+        """Who holds the lock, in words; raises what keeps this agent from holding it."""
+        if (held := self._held) is not None:
+            if self._in_place(held):
+                return "this agent holds it"
+            message = f"{self._file} is gone, or another than the one that this agent has locked"
+            raise CoordinatorUnavailable(message, mend="leave it where it is: a new one is locked once it is old")
+        with ExitStack() as closing:
+            if self._file.exists():
+                free = _locked(self._opened(closing), fcntl.LOCK_SH)
+                return "nobody holds it" if free else "another agent holds it"
+            folder = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            closing.callback(os.close, folder)
+            _locked(folder, fcntl.LOCK_SH)  # for a moment, to know whether there are locks here
+        if not os.access(self._file.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return "nobody holds it; whoever leads first makes it"
 
     def _finding(self, error: OSError) -> Finding:
         said = self._unavailable(error)
@@ -88,6 +102,7 @@ class FileCoordinator:
             if self._held is not None:
                 return self._kept(self._held)
             with ExitStack() as closing:
+                self.make()
                 descriptor = self._opened(closing)
                 if not _locked(descriptor, fcntl.LOCK_EX) or not self._in_place(descriptor):
                     return False
@@ -118,19 +133,20 @@ class FileCoordinator:
         except FileNotFoundError:
             return False
 
-    def _opened(self, closing: ExitStack) -> int:
-        """The file, which is made where there is none: whole from the beginning, and never over another.
+    def make(self) -> None:
+        """Make the file where there is none: whole from the beginning, and never over another."""
+        if self._file.exists():
+            return
+        fresh = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
+        fresh.write_bytes(self._mark)
+        try:
+            with suppress(FileExistsError):  # another agent was quicker
+                os.link(fresh, self._file)
+        finally:
+            fresh.unlink()
 
-        `closing` closes it, whatever goes wrong from here on: a claim is tried again for as long as it takes.
-        """
-        if not self._file.exists():
-            fresh = self._file.with_name(f".{self._file.name}.{secrets.token_hex(4)}")
-            fresh.write_bytes(self._mark)
-            try:
-                with suppress(FileExistsError):  # another agent was quicker
-                    os.link(fresh, self._file)
-            finally:
-                fresh.unlink()
+    def _opened(self, closing: ExitStack) -> int:
+        """The file, open. `closing` closes it, whatever goes wrong: a claim is tried for as long as it takes."""
         descriptor = os.open(self._file, os.O_RDWR | os.O_CLOEXEC)
         closing.callback(os.close, descriptor)
         if os.pread(descriptor, 2 * len(self._mark), 0) != self._mark:

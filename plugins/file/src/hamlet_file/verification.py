@@ -181,7 +181,7 @@ class LockFolderBackend(CoordinatorBackend):
             self.file(context).unlink(missing_ok=True)
         self._made.add(self.file(context))
         if not self.file(context).exists():
-            adapter.coordinator_check()
+            adapter.make()
             os.utime(self.file(context), (0, 0))
         return adapter
 
