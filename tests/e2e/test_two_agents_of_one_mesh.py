@@ -45,8 +45,9 @@ def locks(west: Mesh, twin: Mesh, monkeypatch: pytest.MonkeyPatch) -> Path:
         (mesh.folder / "locks").symlink_to(folder)
     names = {"mesh": "west", "domain": west.trust_domain, "trust_domain": west.trust_domain}
     context = AdapterContext(name="coordinator", directory=folder, **names)
-    (made,) = FileCoordinator(FileCoordinatorOptions(path=folder), context).coordinator_check()
-    os.utime(made.subject, (0, 0))  # nobody can hold an earlier file of this name
+    FileCoordinator(FileCoordinatorOptions(path=folder), context).make()
+    (made,) = folder.iterdir()
+    os.utime(made, (0, 0))  # nobody can hold an earlier file of this name
     return folder
 
 
