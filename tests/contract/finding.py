@@ -106,9 +106,13 @@ class FindsFaults(ABC):
         return self.hurried, self.patient, self.unhurried
 
     def finds(self, check: str, made: type, folder: Any, seconds: float) -> bool:
-        """Whether a check does not pass."""
+        """Whether a check does not pass, in one of its cases."""
+        return any(self.finds_with(case, check, made, folder, seconds) for case in self.cases_of(check))
+
+    def finds_with(self, case: Mapping[str, Any], check: str, made: type, folder: Any, seconds: float) -> bool:
+        """Whether a check does not pass in this case."""
         try:
-            self.call(check, made, folder, seconds)
+            self.call_with(case, check, made, folder, seconds)
         except self.ends:
             return True
         return False
@@ -137,15 +141,10 @@ class FindsFaults(ABC):
 
     def finds_alone(self, case: Mapping[str, Any], fault: type, check: str, folder: Any, seconds: float) -> bool:
         """Whether a fault does not pass this case of a check, and passes the others."""
-
-        def finds(one: Mapping[str, Any]) -> bool:
-            try:
-                self.call_with(one, check, fault, folder, seconds)
-            except self.ends:
-                return True
-            return False
-
-        return finds(case) and not any(finds(other) for other in self.cases_of(check) if other != case)
+        others = (other for other in self.cases_of(check) if other != case)
+        return self.finds_with(case, check, fault, folder, seconds) and not any(
+            self.finds_with(other, check, fault, folder, seconds) for other in others
+        )
 
     def broken_rules(self, fault: type, checks: set[str], folder: Any, seconds: float) -> dict[str, list[str]]:
         """The rules of those of the `checks` that find something, and what each of these found."""
